@@ -1,0 +1,84 @@
+// Text to token ids and back, as the checkpoint's tokenizer.json says (Hugging Face tokenizers' format).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernel/base/result.hpp"
+
+namespace troupe::text {
+
+// Immutable after load; any thread.
+class tokenizer {
+ public:
+  virtual ~tokenizer() = default;
+
+  // Ids of UTF-8 text. Invalid bytes are read as U+FFFD. Added and special tokens in the text are recognised.
+  virtual std::vector<std::int32_t> encode(std::string_view text, bool add_special_tokens) const = 0;
+
+  // Text of ids. Bytes that are no code point become U+FFFD; ids outside the vocabulary have no text.
+  virtual std::string decode(std::span<const std::int32_t> ids, bool skip_special_tokens) const = 0;
+
+  // The bytes that one token stands for in the middle of a text: " capital", "\xF0\x9F". Empty if outside the vocabulary.
+  virtual std::string token_bytes(std::int32_t id) const = 0;
+
+  virtual std::optional<std::int32_t> id_of(std::string_view token) const = 0;  // exact spelling in the vocabulary
+  virtual bool is_special(std::int32_t id) const = 0;
+  virtual std::int32_t vocabulary_size() const = 0;  // highest id + 1
+
+  // tokenizer_config.json: bos_token, eos_token, ...; empty if absent.
+  virtual const std::string& bos_token() const = 0;
+  virtual const std::string& eos_token() const = 0;
+  virtual const std::string& unk_token() const = 0;
+  virtual const std::string& pad_token() const = 0;
+  virtual const std::string& chat_template() const = 0;  // Jinja source (the "default" one of several); empty if absent
+};
+using tokenizer_ptr = std::shared_ptr<const tokenizer>;
+
+// Reads tokenizer.json and tokenizer_config.json (chat_template.jinja and special_tokens_map.json where present).
+// Errors: not_found, bad_checkpoint (file and key; an unknown component is named with those that are supported).
+result<tokenizer_ptr> load_tokenizer(const std::filesystem::path& folder);
+
+// Text of a growing id sequence, given out as soon as it is certain. Never emits part of a code point. One thread.
+class incremental_decoder {
+ public:
+  incremental_decoder(tokenizer_ptr t, bool skip_special_tokens);
+  ~incremental_decoder();
+  incremental_decoder(incremental_decoder&&) noexcept;
+  incremental_decoder& operator=(incremental_decoder&&) noexcept;
+
+  std::string push(std::int32_t id);  // text that is certain now, maybe empty
+  std::string finish();               // the rest; an unfinished code point becomes U+FFFD
+
+  // The concatenation of all push() and of finish() equals decode() of all ids.
+
+ private:
+  struct state;
+  std::unique_ptr<state> state_;
+};
+
+// Finds stop strings in text that arrives in pieces. Holds back what may be the beginning of one. One thread.
+class stop_matcher {
+ public:
+  explicit stop_matcher(std::vector<std::string> stops, bool include_stop_string);
+
+  struct outcome {
+    std::string text;                // may be given out now
+    std::optional<std::string> hit;  // the stop string that was found; text then ends before it (or with it)
+  };
+  outcome push(std::string_view piece);
+  std::string finish();              // what was held back
+
+ private:
+  std::vector<std::string> stops_;
+  bool include_;
+  std::string held_;
+};
+
+}  // namespace troupe::text

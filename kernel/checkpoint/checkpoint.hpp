@@ -1,0 +1,83 @@
+// A checkpoint folder in Hugging Face format, as published: config.json, generation_config.json (optional),
+// model.safetensors or sharded safetensors with model.safetensors.index.json. Tokenizer files are the tokenizer's business.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernel/base/result.hpp"
+#include "troupe/schemas/program_generated.h"
+
+namespace troupe::checkpoint {
+
+using program::DType;
+
+// One tensor in a mapped file. `data` lives as long as the weights object it came from.
+struct tensor_view {
+  DType dtype = DType::none;
+  std::vector<std::uint64_t> shape;
+  std::span<const std::byte> data;  // row-major, little endian, not necessarily aligned to its element
+};
+
+// All safetensors files of a folder, mapped read-only and shared; nothing is copied. Any thread.
+class weights {
+ public:
+  // Errors: not_found, bad_checkpoint (file, tensor, expected and found: header damaged, file truncated, offsets that
+  // overlap or leave gaps, shard missing, tensor in the index but not in its shard, unknown dtype).
+  static result<std::shared_ptr<const weights>> open(const std::filesystem::path& folder);
+
+  const tensor_view* find(std::string_view name) const;  // null: no such tensor
+  const std::map<std::string, tensor_view, std::less<>>& tensors() const { return tensors_; }
+  std::uint64_t total_bytes() const { return total_bytes_; }
+
+ private:
+  std::map<std::string, tensor_view, std::less<>> tensors_;
+  std::vector<std::shared_ptr<const void>> mappings_;
+  std::uint64_t total_bytes_ = 0;
+};
+
+// generation_config.json; absent keys are absent here.
+struct generation_defaults {
+  std::vector<std::int32_t> eos_ids;
+  std::optional<std::int32_t> bos_id;
+  std::optional<float> temperature, top_p, repetition_penalty, min_p;
+  std::optional<std::uint32_t> top_k, max_new_tokens;
+  std::optional<bool> do_sample;
+};
+
+// The small files of a folder.
+struct checkpoint_config {
+  std::filesystem::path folder;
+  std::string config_json;     // text of config.json, valid JSON
+  std::string architecture;    // config.json: architectures[0]
+  generation_defaults generation;
+};
+// Errors: not_found, bad_checkpoint (file and key).
+result<checkpoint_config> read_config(const std::filesystem::path& folder);
+
+// ---- binding a Program's weights ----------------------------------------------------------------------
+
+// A weight as a backend wants it: `planes` matrices of [rows, columns], each contiguous and row-major.
+// Rank 1 is 1 plane of 1 row; rank 2 is 1 plane; rank 3 [E, M, N] is E planes of [M, N].
+// Planes point into the mapped files wherever the stored order allows; else (transposition, mixed dtypes) into `owned`.
+struct bound_weight {
+  DType dtype = DType::none;
+  std::uint64_t rows = 0;
+  std::uint64_t columns = 0;
+  std::vector<const std::byte*> planes;
+  std::vector<std::shared_ptr<const std::vector<std::byte>>> owned;
+  bool copied() const { return !owned.empty(); }
+};
+
+// Errors: bad_checkpoint: no spelling is complete (lists what is missing), shape or dtype mismatch (tensor, expected, found).
+result<bound_weight> bind(const program::Weight& weight, const weights& files);
+
+}  // namespace troupe::checkpoint

@@ -1,0 +1,66 @@
+// Modules on the host's side: store, load, use, unload. The ABI is kernel/abi/troupe/module.h.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernel/base/result.hpp"
+#include "kernel/program/program.hpp"
+
+namespace troupe::modules {
+
+// A loaded module. The library stays mapped while any reference lives and is closed with the last one. Any thread.
+class module {
+ public:
+  virtual ~module() = default;
+  virtual const std::string& name() const = 0;
+  virtual const std::string& version() const = 0;
+  virtual const std::string& summary() const = 0;
+  virtual const std::string& sha256() const = 0;                       // of the file, lowercase hex
+  virtual const std::vector<std::string>& architectures() const = 0;   // Hugging Face names it serves
+  virtual const std::filesystem::path& staged_path() const = 0;        // content-addressed copy that is mapped
+  virtual const std::filesystem::path& origin() const = 0;             // the operator's file
+  virtual std::uint16_t abi_major() const = 0;
+  virtual std::uint16_t abi_minor() const = 0;
+
+  // Emits the Program for a config.json and verifies it. Errors: bad_checkpoint (the key of config.json), unsupported,
+  // bad_program (what the verifier says), bad_module (the module threw, emitted nothing or twice).
+  virtual result<program::verified_program> build(std::string_view config_json) const = 0;
+};
+using module_ptr = std::shared_ptr<const module>;
+
+// A folder of content-addressed copies, <folder>/<sha256>.so. The operator's file is never mapped, so it may be overwritten any time.
+class store {
+ public:
+  // Creates the folder if need be. Error: not_found with the reason.
+  static result<store> open(const std::filesystem::path& folder);
+  const std::filesystem::path& folder() const { return folder_; }
+
+  // Copies (if not there yet, atomically), then loads. Errors: not_found, bad_module: not an ELF library, no entry symbol,
+  // wrong ABI (found, spoken, what to rebuild), a required field missing.
+  result<module_ptr> load(const std::filesystem::path& file) const;
+
+ private:
+  explicit store(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  std::filesystem::path folder_;
+};
+
+// The modules that a server knows, by architecture.
+class registry {
+ public:
+  // A later module for the same architecture replaces the earlier one for new look-ups.
+  void add(module_ptr m);
+  // Loads every *.so of a folder; those that fail are reported, not fatal.
+  std::vector<error> add_folder(const store& s, const std::filesystem::path& folder);
+  // Error: unknown_architecture; the text lists the architectures that are loaded.
+  result<module_ptr> find(std::string_view architecture) const;
+  const std::vector<module_ptr>& all() const { return modules_; }
+
+ private:
+  std::vector<module_ptr> modules_;
+};
+
+}  // namespace troupe::modules

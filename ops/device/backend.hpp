@@ -1,0 +1,106 @@
+// What the executor asks of a device. A backend is a shared library (libtroupe-cpu.so, libtroupe-cuda.so) of the same
+// build as the executor, that exports `troupe_open_backend`. docs/notation.md names the letters:
+// T tokens of the step, S sequences, R logit rows, V vocabulary.
+//
+// Threads: one thread at a time calls into a backend and its models (the executor's).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernel/base/result.hpp"
+#include "kernel/checkpoint/checkpoint.hpp"
+#include "kernel/program/program.hpp"
+#include "ops/sampling/sampling.hpp"
+
+namespace troupe::ops {
+
+// A ragged batch: T tokens of S sequences, prefill chunks and single decode tokens mixed. Borrowed for the call.
+struct step_batch {
+  std::span<const std::int32_t> tokens;                                // [T] ids, each in [0, V)
+  std::span<const std::int32_t> positions;                             // [T] ascending by one within a sequence
+  std::span<const std::uint32_t> sequence_rows;                        // [S+1] sequence s has rows [s] to [s+1]
+  std::span<const std::span<const std::uint32_t>> block_tables;        // [S] blocks that hold positions 0 .. last of the step
+  std::span<const std::uint32_t> logit_rows;                           // [R] ascending rows of `tokens` whose logits are wanted
+};
+
+// Chooses the next token behind one logit row.
+struct sample_request {
+  std::uint32_t logit_row = 0;                         // index in step_batch::logit_rows
+  const sampling_params* params = nullptr;
+  std::span<const std::int32_t> history;               // prompt and generated tokens: penalties
+  std::uint32_t prompt_tokens = 0;                     // of history
+  std::uint64_t position = 0;                          // tokens generated so far: with the seed it determines the draw
+  std::span<const std::int32_t> banned;                // ids that may not be chosen now (stop ids before min_tokens)
+  std::int32_t top_logprobs = -1;                      // -1 = no log-probabilities
+};
+
+// Log-probability of a given token behind one logit row (prompt logprobs).
+struct score_request {
+  std::uint32_t logit_row = 0;
+  std::int32_t token = 0;
+  std::uint32_t top_logprobs = 0;
+};
+
+// What a Program's named probes held in the last run; for tests and `troupe check`.
+struct probe_request {
+  std::string name;
+  std::vector<float> values;   // filled: [T or R, ...] row-major
+};
+
+// A Program compiled for this device with its weights bound. Destroyed before its backend.
+class model {
+ public:
+  virtual ~model() = default;
+  virtual std::uint32_t block_tokens() const = 0;   // positions that one cache block holds for this model
+  virtual std::uint64_t weight_bytes() const = 0;
+
+  // Runs one step; writes K/V into the blocks. Logits stay on the device until the next run.
+  virtual result<void> run(const step_batch& batch, std::span<probe_request> probes = {}) = 0;
+
+  // After run(). outputs.size() == requests.size().
+  virtual void sample(std::span<const sample_request> requests, std::span<sampled_token> outputs) = 0;
+  virtual void score(std::span<const score_request> requests, std::span<sampled_token> outputs) = 0;
+
+  // After run(). Copies logits [R, V] to the host.
+  virtual void read_logits(std::span<float> out) = 0;
+};
+
+struct load_options {
+  std::function<void(std::uint64_t done_bytes, std::uint64_t total_bytes)> progress;  // may be empty
+};
+
+struct device_info {
+  std::string name;       // "cpu"
+  std::string detail;     // "2 threads, AVX3_DL"
+};
+
+struct backend_options {
+  std::uint32_t threads = 0;             // 0 = all cores
+  bool reference_ops = false;            // plain loops instead of the fast versions
+  std::uint32_t blocks = 0;              // cache blocks in the pool
+  std::uint64_t block_bytes = 0;         // bytes of each
+};
+
+class backend {
+ public:
+  virtual ~backend() = default;
+  virtual device_info info() const = 0;
+
+  // Keeps `files` mapped as long as the model lives. Errors: bad_checkpoint (weights), unsupported (an op or dtype),
+  // bad_config (a cache block is too small for one token: says how large it must be).
+  virtual result<std::unique_ptr<model>> load(const program::verified_program& program,
+                                              std::shared_ptr<const checkpoint::weights> files,
+                                              const load_options& options = {}) = 0;
+};
+
+// The one exported symbol of a backend library: `troupe_open_backend`.
+using open_backend_function = result<std::unique_ptr<backend>>(const backend_options&);
+
+}  // namespace troupe::ops
