@@ -1,0 +1,56 @@
+#include "kernel/config/paths.hpp"
+
+#include <unistd.h>
+
+#include <cstdlib>
+#include <string>
+#include <system_error>
+
+namespace troupe::config {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// Module copies are per user: the folder of one user is never executed by another.
+fs::path user_cache() {
+  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache && *cache == '/')
+    return fs::path(cache) / "troupe";
+  if (const char* home = std::getenv("HOME"); home && *home == '/')
+    return fs::path(home) / ".cache" / "troupe";
+  return fs::temp_directory_path() / ("troupe-" + std::to_string(getuid()));
+}
+
+// "lib", or what the distribution calls it ("lib/x86_64-linux-gnu").
+fs::path library_folder(const fs::path& prefix) {
+#ifdef TROUPE_LIBDIR
+  if (std::error_code ignored; fs::exists(prefix / TROUPE_LIBDIR / "troupe", ignored))
+    return prefix / TROUPE_LIBDIR;
+#endif
+  return prefix / "lib";
+}
+
+}  // namespace
+
+fs::path install_paths::backend(std::string_view device) const {
+  return libraries / ("libtroupe-" + std::string(device) + ".so");
+}
+
+install_paths install_at(const fs::path& prefix) {
+  install_paths paths;
+  paths.prefix = prefix;
+  paths.libraries = library_folder(prefix);
+  paths.modules = paths.libraries / "troupe" / "modules";
+  paths.share = prefix / "share" / "troupe";
+  paths.demo_model = paths.share / "demo" / "mixtral-demo";
+  paths.module_store = user_cache() / "modules";
+  return paths;
+}
+
+install_paths find_install() {
+  std::error_code problem;
+  const fs::path program = fs::read_symlink("/proc/self/exe", problem);
+  return install_at(problem ? fs::path("/usr/local") : program.parent_path().parent_path());
+}
+
+}  // namespace troupe::config
