@@ -1,0 +1,231 @@
+"""The connection to a server. See the package's docstring for an example."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import zmq
+
+from . import requests
+from .errors import RequestFailed, ServerUnreachable, TimedOut
+from .requests import Prompt
+from .results import Chunk, Completion, Final, ModelInfo, Status, _text
+from .stream import Stream
+from .wire.Chunk import Chunk as WireChunk
+from .wire.DecodedText import DecodedText
+from .wire.Error import Error
+from .wire.Final import Final as WireFinal
+from .wire.ModelList import ModelList
+from .wire.ReplyBody import ReplyBody
+from .wire.ServerReply import ServerReply
+from .wire.Status import Status as WireStatus
+from .wire.TokenIds import TokenIds
+from .wire.Welcome import Welcome
+
+PROTOCOL_VERSION = 1
+DEFAULT_ENDPOINT = "tcp://127.0.0.1:7410"
+PACKAGE_VERSION = "0.1.0"
+
+_BODIES = {
+    ReplyBody.Welcome: Welcome,
+    ReplyBody.Chunk: WireChunk,
+    ReplyBody.Final: WireFinal,
+    ReplyBody.Error: Error,
+    ReplyBody.TokenIds: TokenIds,
+    ReplyBody.DecodedText: DecodedText,
+    ReplyBody.ModelList: ModelList,
+    ReplyBody.Status: WireStatus,
+}
+
+
+def _body(reply: ServerReply):
+    kind = _BODIES.get(reply.BodyType())
+    if kind is None:
+        raise RequestFailed(2, f"the server sent a message of an unknown kind ({reply.BodyType()})")
+    table = kind()
+    table.Init(reply.Body().Bytes, reply.Body().Pos)
+    return table
+
+
+class Client:
+    """Any number of streams over one connection. Belongs to one thread; make one client per thread.
+
+    endpoint: where `troupe serve` listens; None = $TROUPE_ENDPOINT, else DEFAULT_ENDPOINT.
+    timeout: seconds that a call waits for the next message from the server; None = for ever.
+    Raises ServerUnreachable if no server answers within `timeout`.
+    """
+
+    def __init__(self, endpoint: str | None = None, timeout: float | None = 60.0):
+        self.endpoint = endpoint or os.environ.get("TROUPE_ENDPOINT") or DEFAULT_ENDPOINT
+        self.timeout = timeout
+        self._ids = itertools.count(1)
+        self._streams: dict[int, Stream] = {}
+        self._answers: dict[int, Any] = {}
+        self._waiting: set[int] = set()
+        self._socket = zmq.Context.instance().socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 200)
+        try:
+            self._socket.connect(self.endpoint)
+            welcome = self._ask(requests.hello(PROTOCOL_VERSION, f"troupe-python {PACKAGE_VERSION}"), timeout)
+        except zmq.ZMQError as problem:
+            self._socket.close(linger=0)
+            raise ServerUnreachable(f"{self.endpoint}: {problem}") from problem
+        except TimedOut as problem:
+            self._socket.close(linger=0)
+            raise ServerUnreachable(
+                f"no server answered at {self.endpoint} within {timeout} s; start one with `troupe serve`"
+            ) from problem
+        except BaseException:
+            self._socket.close(linger=0)
+            raise
+        self.server = _text(welcome.Server())
+
+    def close(self) -> None:
+        """Cancels what is open and closes the connection."""
+        if self._socket.closed:
+            return
+        for request_id in list(self._streams):
+            self._cancel(request_id)
+        self._streams.clear()
+        self._socket.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_exc) -> None:
+        self.close()
+
+    # -- generation --
+
+    def generate(self, prompt: Prompt, *, model: str = "", timeout: float | None = None, **options) -> Stream:
+        """Starts a generation and returns its stream of chunks.
+
+        prompt: text, chat messages ({"role", "content"}) or token ids.
+        timeout: seconds without any message after which TimedOut is raised; None = the client's.
+        options, all optional, with the protocol's names and defaults:
+          temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty,
+          logit_bias ({id: bias}), seed, max_tokens, min_tokens, stop (text or list), stop_token_ids, ignore_eos,
+          include_stop_string, n, stream, logprobs, top_logprobs, prompt_logprobs, echo, skip_special_tokens,
+          add_special_tokens, deadline_ms.
+        """
+        unknown = set(options) - _OPTIONS
+        if unknown:
+            raise TypeError(f"unknown option {sorted(unknown)[0]!r}; known: {', '.join(sorted(_OPTIONS))}")
+        body = requests.generate(model, prompt, options)
+        request_id = next(self._ids)
+        stream = Stream(self, request_id, timeout if timeout is not None else self.timeout)
+        self._streams[request_id] = stream
+        self._send(request_id, body)
+        return stream
+
+    def complete(self, prompt: Prompt, **options) -> Completion:
+        """generate(), read to the end."""
+        return self.generate(prompt, **options).result()
+
+    # -- questions with one answer --
+
+    def tokenize(self, prompt: Prompt, *, model: str = "", add_special_tokens: bool = True) -> list[int]:
+        """Token ids of a text or of chat messages."""
+        table = self._ask(requests.tokenize(model, prompt, add_special_tokens), self.timeout)
+        return [table.Ids(i) for i in range(table.IdsLength())]
+
+    def detokenize(self, ids: Sequence[int], *, model: str = "", skip_special_tokens: bool = False) -> str:
+        """Text of token ids."""
+        return _text(self._ask(requests.detokenize(model, ids, skip_special_tokens), self.timeout).Text())
+
+    def models(self) -> list[ModelInfo]:
+        """The models that the server serves; the first is the default."""
+        table = self._ask(requests.list_models(), self.timeout)
+        return [ModelInfo._read(table.Models(i)) for i in range(table.ModelsLength())]
+
+    def status(self) -> Status:
+        """Load, cache, restarts."""
+        return Status._read(self._ask(requests.server_status(), self.timeout))
+
+    # -- the wire --
+
+    def _send(self, request_id: int, body: tuple[int, object]) -> None:
+        self._socket.send(requests.encode(PROTOCOL_VERSION, request_id, body))
+
+    def _cancel(self, request_id: int) -> None:
+        self._send(next(self._ids), requests.cancel(request_id))
+
+    def _forget(self, request_id: int) -> None:
+        self._streams.pop(request_id, None)
+
+    def _ask(self, body: tuple[int, object], timeout: float | None):
+        request_id = next(self._ids)
+        self._waiting.add(request_id)
+        try:
+            self._send(request_id, body)
+            end = None if timeout is None else time.monotonic() + timeout
+            while request_id not in self._answers:
+                self._receive(None if end is None else end - time.monotonic())
+            answer = self._answers.pop(request_id)
+        finally:
+            self._waiting.discard(request_id)
+        if isinstance(answer, Error):
+            raise RequestFailed(answer.Code(), _text(answer.Text()))
+        return answer
+
+    def _wait(self, stream: Stream, timeout: float | None) -> None:
+        """Handles messages until something for `stream` has arrived."""
+        if stream.id not in self._streams:
+            raise RuntimeError("the stream is closed")
+        end = None if timeout is None else time.monotonic() + timeout
+        while not stream._arrived and not stream.done:
+            try:
+                self._receive(None if end is None else end - time.monotonic())
+            except TimedOut:
+                stream.close()
+                raise
+
+    def _receive(self, timeout: float | None) -> None:
+        """Waits for one message and hands it to whoever it is for."""
+        wait_ms = None if timeout is None else max(0, int(timeout * 1000))
+        if not self._socket.poll(wait_ms, zmq.POLLIN):
+            raise TimedOut(f"nothing from {self.endpoint} within the timeout")
+        reply = ServerReply.GetRootAs(self._socket.recv())
+        request_id = reply.Id()
+        body = _body(reply)
+        if request_id == 0 and isinstance(body, Error):
+            raise RequestFailed(body.Code(), _text(body.Text()))
+        if request_id in self._waiting:
+            self._answers[request_id] = body
+            return
+        stream = self._streams.get(request_id)
+        if stream is None:
+            return  # a stream that was closed here
+        if isinstance(body, WireChunk):
+            stream._push(Chunk._read(body))
+            return
+        if isinstance(body, WireFinal):
+            stream._finish(Final._read(body))
+        elif isinstance(body, Error):
+            stream._fail(RequestFailed(body.Code(), _text(body.Text())))
+        self._forget(request_id)
+
+
+_OPTIONS = set(requests.SAMPLING) | {
+    "logit_bias",
+    "seed",
+    "max_tokens",
+    "min_tokens",
+    "stop",
+    "stop_token_ids",
+    "ignore_eos",
+    "include_stop_string",
+    "n",
+    "stream",
+    "logprobs",
+    "top_logprobs",
+    "prompt_logprobs",
+    "echo",
+    "skip_special_tokens",
+    "add_special_tokens",
+    "deadline_ms",
+}

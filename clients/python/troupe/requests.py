@@ -1,0 +1,153 @@
+"""Builds the bytes of requests. Tables are those of schemas/client.fbs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Union
+
+import flatbuffers
+
+from .wire.Cancel import CancelT
+from .wire.ChatMessage import ChatMessageT
+from .wire.ChatPrompt import ChatPromptT
+from .wire.ClientRequest import ClientRequestT
+from .wire.Detokenize import DetokenizeT
+from .wire.Generate import GenerateT
+from .wire.Hello import HelloT
+from .wire.ListModels import ListModelsT
+from .wire.LogitBias import LogitBiasT
+from .wire.Prompt import Prompt as PromptType
+from .wire.RequestBody import RequestBody
+from .wire.Sampling import SamplingT
+from .wire.ServerStatus import ServerStatusT
+from .wire.StopConditions import StopConditionsT
+from .wire.TextPrompt import TextPromptT
+from .wire.TokenPrompt import TokenPromptT
+from .wire.Tokenize import TokenizeT
+
+Prompt = Union[str, Sequence[int], Sequence[Mapping[str, str]]]
+
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)
+
+
+def _assign(table, values: Mapping[str, object]) -> None:
+    """Sets fields by their schema names, whichever way this version of flatc spells attributes."""
+    for name, value in values.items():
+        if value is not None:
+            setattr(table, name if hasattr(table, name) else _camel(name), value)
+
+
+def prompt_of(value: Prompt, add_special_tokens: bool = True) -> tuple[int, object]:
+    """The union member for a text, a list of chat messages or a list of token ids."""
+    if isinstance(value, str):
+        table = TextPromptT()
+        _assign(table, {"text": value, "add_special_tokens": add_special_tokens})
+        return PromptType.TextPrompt, table
+    items = list(value)
+    if items and isinstance(items[0], Mapping):
+        messages = []
+        for item in items:
+            message = ChatMessageT()
+            _assign(message, {"role": item["role"], "content": item["content"]})
+            messages.append(message)
+        table = ChatPromptT()
+        _assign(table, {"messages": messages, "add_generation_prompt": True})
+        return PromptType.ChatPrompt, table
+    table = TokenPromptT()
+    _assign(table, {"ids": [int(i) for i in items]})
+    return PromptType.TokenPrompt, table
+
+
+def sampling_of(options: Mapping[str, object]) -> SamplingT | None:
+    """None if nothing about sampling was said: the server then uses the checkpoint's defaults."""
+    given = {name: options[name] for name in SAMPLING if options.get(name) is not None}
+    bias = options.get("logit_bias")
+    seed = options.get("seed")
+    if not given and not bias and seed is None:
+        return None
+    table = SamplingT()
+    _assign(table, given)
+    if seed is not None:
+        _assign(table, {"seed": int(seed), "has_seed": True})
+    if bias:
+        entries = []
+        for token, value in bias.items():
+            entry = LogitBiasT()
+            _assign(entry, {"token": int(token), "bias": float(value)})
+            entries.append(entry)
+        _assign(table, {"logit_bias": entries})
+    return table
+
+
+def stop_of(options: Mapping[str, object]) -> StopConditionsT:
+    strings = options.get("stop") or []
+    table = StopConditionsT()
+    _assign(
+        table,
+        {
+            "max_tokens": options.get("max_tokens"),
+            "min_tokens": options.get("min_tokens"),
+            "token_ids": list(options.get("stop_token_ids") or []) or None,
+            "strings": [strings] if isinstance(strings, str) else list(strings) or None,
+            "ignore_eos": options.get("ignore_eos"),
+            "include_stop_string": options.get("include_stop_string"),
+        },
+    )
+    return table
+
+
+def generate(model: str, prompt: Prompt, options: Mapping[str, object]) -> tuple[int, GenerateT]:
+    table = GenerateT()
+    kind, body = prompt_of(prompt, options.get("add_special_tokens", True))
+    _assign(table, {"model": model, "prompt_type": kind, "prompt": body, "stop": stop_of(options)})
+    _assign(table, {"sampling": sampling_of(options)})
+    names = ("n", "stream", "logprobs", "top_logprobs", "prompt_logprobs", "echo", "skip_special_tokens", "deadline_ms")
+    _assign(table, {name: options.get(name) for name in names})
+    return RequestBody.Generate, table
+
+
+def tokenize(model: str, prompt: Prompt, add_special_tokens: bool) -> tuple[int, TokenizeT]:
+    table = TokenizeT()
+    kind, body = prompt_of(prompt, add_special_tokens)
+    _assign(table, {"model": model, "prompt_type": kind, "prompt": body})
+    return RequestBody.Tokenize, table
+
+
+def detokenize(model: str, ids: Sequence[int], skip_special_tokens: bool) -> tuple[int, DetokenizeT]:
+    table = DetokenizeT()
+    _assign(table, {"model": model, "ids": list(ids), "skip_special_tokens": skip_special_tokens})
+    return RequestBody.Detokenize, table
+
+
+def hello(version: int, client: str) -> tuple[int, HelloT]:
+    table = HelloT()
+    _assign(table, {"min_version": version, "max_version": version, "client": client})
+    return RequestBody.Hello, table
+
+
+def cancel(target: int) -> tuple[int, CancelT]:
+    table = CancelT()
+    _assign(table, {"target": target})
+    return RequestBody.Cancel, table
+
+
+def list_models() -> tuple[int, ListModelsT]:
+    return RequestBody.ListModels, ListModelsT()
+
+
+def server_status() -> tuple[int, ServerStatusT]:
+    return RequestBody.ServerStatus, ServerStatusT()
+
+
+def encode(version: int, request_id: int, body: tuple[int, object]) -> bytes:
+    """The whole frame."""
+    request = ClientRequestT()
+    _assign(request, {"version": version, "id": request_id, "body_type": body[0], "body": body[1]})
+    builder = flatbuffers.Builder(256)
+    builder.Finish(request.Pack(builder))
+    return bytes(builder.Output())

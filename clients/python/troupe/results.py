@@ -1,0 +1,178 @@
+"""What the server answers, as plain immutable values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .wire.FinishReason import FinishReason
+
+_FINISH = {
+    FinishReason.none: "none",
+    FinishReason.stop: "stop",
+    FinishReason.length: "length",
+    FinishReason.cancelled: "cancelled",
+}
+
+
+def _text(value: bytes | None) -> str:
+    return value.decode("utf-8") if value else ""
+
+
+@dataclass(frozen=True)
+class Alternative:
+    token: int
+    logprob: float
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    token: int
+    logprob: float  # natural logarithm; NaN for the first token of a prompt
+    bytes: bytes  # the token's own bytes; may be part of a code point
+    top: tuple[Alternative, ...] = ()  # most likely first
+
+    @classmethod
+    def _read(cls, table) -> TokenLogprob:
+        top = tuple(Alternative(table.Top(i).Token(), table.Top(i).Logprob()) for i in range(table.TopLength()))
+        raw = bytes(table.Text(i) for i in range(table.TextLength()))
+        return cls(table.Token(), table.Logprob(), raw, top)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Part of one choice's output. Texts of a choice in order of arrival make up its whole text."""
+
+    choice: int
+    text: str
+    tokens: tuple[TokenLogprob, ...] = ()
+    prompt: tuple[TokenLogprob, ...] = ()
+
+    @classmethod
+    def _read(cls, table) -> Chunk:
+        tokens = tuple(TokenLogprob._read(table.Tokens(i)) for i in range(table.TokensLength()))
+        prompt = tuple(TokenLogprob._read(table.Prompt(i)) for i in range(table.PromptLength()))
+        return cls(table.Choice(), _text(table.Text()), tokens, prompt)
+
+
+@dataclass(frozen=True)
+class ChoiceEnd:
+    choice: int
+    finish: str  # "stop", "length" or "cancelled"
+    stop_token: int | None
+    stop_string: str | None
+    generated_tokens: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Usage:
+    prompt_tokens: int
+    cached_tokens: int
+    generated_tokens: int
+    queue_ms: float
+    first_token_ms: float
+    total_ms: float
+
+
+@dataclass(frozen=True)
+class Final:
+    choices: tuple[ChoiceEnd, ...]
+    usage: Usage
+
+    @classmethod
+    def _read(cls, table) -> Final:
+        ends = []
+        for i in range(table.ChoicesLength()):
+            end = table.Choices(i)
+            string = end.StopString()
+            token = end.StopToken()
+            ends.append(
+                ChoiceEnd(
+                    end.Choice(),
+                    _FINISH.get(end.Finish(), str(end.Finish())),
+                    token if token >= 0 else None,
+                    _text(string) if string is not None else None,
+                    end.GeneratedTokens(),
+                    end.Seed(),
+                )
+            )
+        u = table.Usage()
+        usage = Usage(
+            u.PromptTokens(), u.CachedTokens(), u.GeneratedTokens(), u.QueueMs(), u.FirstTokenMs(), u.TotalMs()
+        )
+        return cls(tuple(ends), usage)
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A whole answer: the text of each choice, and how each ended."""
+
+    texts: tuple[str, ...]
+    final: Final
+    tokens: tuple[tuple[TokenLogprob, ...], ...] = ()
+    prompt: tuple[TokenLogprob, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return self.texts[0]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    name: str
+    architecture: str
+    module: str
+    module_sha256: str
+    context_tokens: int
+    vocabulary: int
+    parameters: int
+    state: str
+    waiting: int
+    running: int
+    generated_tokens: int
+
+    @classmethod
+    def _read(cls, t) -> ModelInfo:
+        return cls(
+            _text(t.Name()),
+            _text(t.Architecture()),
+            _text(t.Module()),
+            _text(t.ModuleSha256()),
+            t.ContextTokens(),
+            t.Vocabulary(),
+            t.Parameters(),
+            _text(t.State()),
+            t.Waiting(),
+            t.Running(),
+            t.GeneratedTokens(),
+        )
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    blocks: int
+    free_blocks: int
+    cached_blocks: int
+    block_bytes: int
+
+
+@dataclass(frozen=True)
+class Status:
+    version: str
+    uptime_ms: int
+    clients: int
+    open_requests: int
+    bad_frames: int
+    cache: CacheInfo | None
+    models: tuple[ModelInfo, ...]
+    restarts: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def _read(cls, t) -> Status:
+        c = t.Cache()
+        cache = CacheInfo(c.Blocks(), c.FreeBlocks(), c.CachedBlocks(), c.BlockBytes()) if c else None
+        models = tuple(ModelInfo._read(t.Models(i)) for i in range(t.ModelsLength()))
+        restarts = {_text(t.Restarts(i).Actor()): t.Restarts(i).Restarts() for i in range(t.RestartsLength())}
+        return cls(
+            _text(t.Version()), t.UptimeMs(), t.Clients(), t.OpenRequests(), t.BadFrames(), cache, models, restarts
+        )
