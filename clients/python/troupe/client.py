@@ -43,9 +43,10 @@ _BODIES = {
 
 
 def _body(reply: ServerReply):
+    """The reply's table; None for a kind that is news to this client or carries none (Alive): to be ignored."""
     kind = _BODIES.get(reply.BodyType())
     if kind is None:
-        raise RequestFailed(2, f"the server sent a message of an unknown kind ({reply.BodyType()})")
+        return None
     table = kind()
     table.Init(reply.Body().Bytes, reply.Body().Pos)
     return table
@@ -192,6 +193,8 @@ class Client:
         reply = ServerReply.GetRootAs(self._socket.recv())
         request_id = reply.Id()
         body = _body(reply)
+        if body is None:
+            return
         if request_id == 0 and isinstance(body, Error):
             raise RequestFailed(body.Code(), _text(body.Text()))
         if request_id in self._waiting:

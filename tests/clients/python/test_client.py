@@ -7,6 +7,7 @@ import flatbuffers
 import zmq
 
 from troupe import Client, RequestFailed, ServerUnreachable, TimedOut
+from troupe.wire.Alive import AliveT
 from troupe.wire.Chunk import ChunkT
 from troupe.wire.ChoiceEnd import ChoiceEndT
 from troupe.wire.ClientRequest import ClientRequest, ClientRequestT
@@ -162,6 +163,11 @@ class ClientTest(unittest.TestCase):
             first, second = client.generate("1"), client.generate("2")
             self.assertEqual(second.result().text, "b1b2")
             self.assertEqual(first.result().text, "a1a2")
+
+    def test_ignores_signs_of_life(self):
+        script = lambda r: [reply(r.id, ReplyBody.Alive, AliveT()), chunk(r.id, "x"), final(r.id)]
+        with ScriptedServer(script) as server, Client(server.endpoint, timeout=5) as client:
+            self.assertEqual(client.complete("x").text, "x")
 
     def test_raises_the_servers_error_with_its_name(self):
         script = lambda r: [chunk(r.id, "x"), error(r.id, ErrorCode.unknown_model, "no such model")]
