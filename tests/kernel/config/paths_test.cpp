@@ -1,0 +1,31 @@
+#include "kernel/config/paths.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+namespace {
+
+using namespace troupe;
+
+TEST(Paths, FindsTheBuildTreeFromTheRunningProgram) {
+  EXPECT_EQ(config::find_install().prefix, TROUPE_BINARY_DIR);
+  EXPECT_TRUE(std::filesystem::exists(config::find_install().demo_model / "config.json"));
+}
+
+TEST(Paths, FollowsThePrefix) {
+  const auto paths = config::install_at("/opt/troupe");
+  EXPECT_EQ(paths.backend("cpu"), "/opt/troupe/lib/libtroupe-cpu.so");
+  EXPECT_EQ(paths.modules, "/opt/troupe/lib/troupe/modules");
+  EXPECT_EQ(paths.share, "/opt/troupe/share/troupe");
+}
+
+TEST(Paths, KeepsModuleCopiesInTheUsersCache) {
+  setenv("XDG_CACHE_HOME", "/somewhere/cache", 1);
+  EXPECT_EQ(config::install_at("/x").module_store, "/somewhere/cache/troupe/modules");
+  unsetenv("XDG_CACHE_HOME");
+  setenv("HOME", "/home/someone", 1);
+  EXPECT_EQ(config::install_at("/x").module_store, "/home/someone/.cache/troupe/modules");
+}
+
+}  // namespace
