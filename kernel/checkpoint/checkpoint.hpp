@@ -1,5 +1,6 @@
 // A checkpoint folder in Hugging Face format, as published: config.json, generation_config.json (optional),
-// model.safetensors or sharded safetensors with model.safetensors.index.json. Tokenizer files are the tokenizer's business.
+// model.safetensors or sharded safetensors with model.safetensors.index.json. Tokenizer files are the
+// tokenizer's business.
 #pragma once
 
 #include <cstddef>
@@ -25,22 +26,28 @@ struct tensor_view {
   DType dtype = DType::none;
   std::vector<std::uint64_t> shape;
   std::span<const std::byte> data;  // row-major, little endian, not necessarily aligned to its element
+  std::string_view
+      stored_dtype;       // as the file spells it: "BF16"; dtype is none for those that no weight may have
+  std::string_view file;  // which file of the folder; lives as long as the weights object
 };
 
 // All safetensors files of a folder, mapped read-only and shared; nothing is copied. Any thread.
 class weights {
  public:
-  // Errors: not_found, bad_checkpoint (file, tensor, expected and found: header damaged, file truncated, offsets that
-  // overlap or leave gaps, shard missing, tensor in the index but not in its shard, unknown dtype).
+  // Errors: not_found, bad_checkpoint (file, tensor, expected and found: header damaged, file truncated,
+  // offsets that overlap or leave gaps, shard missing, tensor in the index but not in its shard, unknown
+  // dtype).
   static result<std::shared_ptr<const weights>> open(const std::filesystem::path& folder);
 
   const tensor_view* find(std::string_view name) const;  // null: no such tensor
   const std::map<std::string, tensor_view, std::less<>>& tensors() const { return tensors_; }
   std::uint64_t total_bytes() const { return total_bytes_; }
+  const std::filesystem::path& folder() const { return folder_; }
 
  private:
+  std::filesystem::path folder_;
   std::map<std::string, tensor_view, std::less<>> tensors_;
-  std::vector<std::shared_ptr<const void>> mappings_;
+  std::vector<std::shared_ptr<const void>> mappings_;  // each keeps a file mapped and its name alive
   std::uint64_t total_bytes_ = 0;
 };
 
@@ -56,8 +63,8 @@ struct generation_defaults {
 // The small files of a folder.
 struct checkpoint_config {
   std::filesystem::path folder;
-  std::string config_json;     // text of config.json, valid JSON
-  std::string architecture;    // config.json: architectures[0]
+  std::string config_json;   // text of config.json, valid JSON
+  std::string architecture;  // config.json: architectures[0]
   generation_defaults generation;
 };
 // Errors: not_found, bad_checkpoint (file and key).
@@ -67,7 +74,9 @@ result<checkpoint_config> read_config(const std::filesystem::path& folder);
 
 // A weight as a backend wants it: `planes` matrices of [rows, columns], each contiguous and row-major.
 // Rank 1 is 1 plane of 1 row; rank 2 is 1 plane; rank 3 [E, M, N] is E planes of [M, N].
-// Planes point into the mapped files wherever the stored order allows; else (transposition, mixed dtypes) into `owned`.
+// Planes point into the mapped files wherever the stored order allows; else (transposition, mixed dtypes,
+// which become f32, or a file that does not align its data) into `owned`. Planes are aligned to their
+// element.
 struct bound_weight {
   DType dtype = DType::none;
   std::uint64_t rows = 0;
@@ -77,7 +86,8 @@ struct bound_weight {
   bool copied() const { return !owned.empty(); }
 };
 
-// Errors: bad_checkpoint: no spelling is complete (lists what is missing), shape or dtype mismatch (tensor, expected, found).
+// Errors: bad_checkpoint: no spelling is complete (lists what is missing), shape or dtype mismatch (tensor,
+// expected, found).
 result<bound_weight> bind(const program::Weight& weight, const weights& files);
 
 }  // namespace troupe::checkpoint

@@ -1,0 +1,102 @@
+#include "kernel/program/outline.hpp"
+
+#include <algorithm>
+
+#include "kernel/program/names.hpp"
+
+namespace troupe::program {
+
+namespace {
+
+// End of the first component that is a number, or npos.
+std::size_t end_of_number(std::string_view scope) {
+  std::size_t begin = 0;
+  while (begin < scope.size()) {
+    const auto end = std::min(scope.find('.', begin), scope.size());
+    const auto component = scope.substr(begin, end - begin);
+    if (!component.empty() && component.find_first_not_of("0123456789") == component.npos) return end;
+    begin = end + 1;
+  }
+  return std::string_view::npos;
+}
+
+// Everything that makes two layers alike: kinds, shapes, attributes, weights by their names within the layer,
+// and which tensors flow where, counted from the layer's first own tensor.
+std::string signature(const Program& program, const op_run& run) {
+  std::string all;
+  const auto tensor = [&](std::uint32_t id, std::uint32_t base) {
+    const Tensor& t = *program.tensors()->Get(id);
+    return fmt::format("{}{}{};", static_cast<std::int64_t>(id) - base, shape_text(t), name_of(t.dtype()));
+  };
+  const auto base = program.ops()->Get(run.first)->outputs()->Get(0);
+  for (std::uint32_t i = run.first; i < run.first + run.count; ++i) {
+    const Op& op = *program.ops()->Get(i);
+    all += fmt::format("{}|{}|{}|", name_of(op.kind()), attributes(program, op),
+                       text(op.scope()).substr(run.scope.size()));
+    for (const auto id : values(op.inputs())) all += tensor(id, base);
+    for (const auto id : values(op.outputs())) all += tensor(id, base);
+    for (const auto id : values(op.weights())) {
+      const Weight& weight = *program.weights()->Get(id);
+      all += without_layer(text(weight.name())) + shape_text(values(weight.shape())) + name_of(weight.role());
+    }
+    all += '\n';
+  }
+  return all;
+}
+
+}  // namespace
+
+std::string_view layer_scope(std::string_view scope) {
+  const auto end = end_of_number(scope);
+  return end == scope.npos ? std::string_view() : scope.substr(0, end);
+}
+
+std::string without_layer(std::string_view name) {
+  const auto end = end_of_number(name);
+  if (end == name.npos) return std::string(name);
+  const auto dot = name.substr(0, end).rfind('.');
+  const auto begin = dot == name.npos ? 0 : dot + 1;
+  return fmt::format("{}*{}", name.substr(0, begin), name.substr(end));
+}
+
+std::vector<op_run> outline(const Program& program, bool fold_layers) {
+  std::vector<op_run> runs;
+  for (std::uint32_t i = 0; i < program.ops()->size(); ++i) {
+    const auto scope = layer_scope(text(program.ops()->Get(i)->scope()));
+    if (runs.empty() || runs.back().scope != scope)
+      runs.push_back({std::string(scope), i, 0, 1, std::string(scope)});
+    ++runs.back().count;
+  }
+  if (!fold_layers) return runs;
+  std::vector<op_run> folded;
+  std::string last;
+  for (auto& run : runs) {
+    std::string mine = run.scope.empty() ? std::string() : signature(program, run);
+    if (!folded.empty() && !mine.empty() && mine == last) {
+      ++folded.back().alike;
+      folded.back().last_scope = run.scope;
+      continue;
+    }
+    last = std::move(mine);
+    folded.push_back(std::move(run));
+  }
+  return folded;
+}
+
+std::string attributes(const Program& program, const Op& op) {
+  if (const auto* a = op.attrs_as_NormAttrs()) return fmt::format("eps {:.9g}", a->eps());
+  if (const auto* a = op.attrs_as_RopeAttrs())
+    return fmt::format("head_dim {}, rotary_dim {}, theta {:.9g}, {}", a->head_dim(), a->rotary_dim(),
+                       a->theta(), name_of(a->layout()));
+  if (const auto* a = op.attrs_as_AttentionAttrs())
+    return fmt::format("heads {}, kv_heads {}, head_dim {}, scale {:.9g}, cache {}", a->heads(),
+                       a->kv_heads(), a->head_dim(), a->scale(),
+                       text(program.caches()->Get(static_cast<std::uint32_t>(op.cache()))->name()));
+  if (const auto* a = op.attrs_as_RouterAttrs())
+    return fmt::format("top {} of {}, {}, norm {}", a->top_k(), a->experts(), name_of(a->score()),
+                       name_of(a->norm()));
+  if (const auto* a = op.attrs_as_ExpertsAttrs()) return name_of(a->activation());
+  return {};
+}
+
+}  // namespace troupe::program
