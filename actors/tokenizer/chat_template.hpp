@@ -3,7 +3,6 @@
 #pragma once
 
 #include <boost/json/value.hpp>
-
 #include <memory>
 #include <string>
 #include <string_view>
@@ -14,8 +13,8 @@ namespace troupe::text {
 
 struct template_limits {
   std::size_t output_bytes = std::size_t{16} << 20;
-  std::size_t steps = 5'000'000;      // statements and expressions evaluated
-  std::size_t depth = 200;            // nesting of expressions, blocks and macros
+  std::size_t steps = 5'000'000;  // statements and expressions evaluated
+  std::size_t depth = 200;        // nesting of expressions, blocks and macros
 };
 
 // Immutable after parse; any thread.

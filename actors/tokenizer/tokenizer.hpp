@@ -14,6 +14,15 @@
 
 namespace troupe::text {
 
+// A decode() that runs while ids still come. push() gives the text that is certain, maybe none; finish() the
+// rest. One thread.
+class decoding {
+ public:
+  virtual ~decoding() = default;
+  virtual std::string push(std::int32_t id) = 0;
+  virtual std::string finish() = 0;
+};
+
 // Immutable after load; any thread.
 class tokenizer {
  public:
@@ -25,10 +34,16 @@ class tokenizer {
   // Text of ids. Bytes that are no code point become U+FFFD; ids outside the vocabulary have no text.
   virtual std::string decode(std::span<const std::int32_t> ids, bool skip_special_tokens) const = 0;
 
-  // The bytes that one token stands for in the middle of a text: " capital", "\xF0\x9F". Empty if outside the vocabulary.
+  // The same text, id by id. May refer to the tokenizer, which must outlive it. The default gives all of it
+  // in finish().
+  virtual std::unique_ptr<decoding> start_decoding(bool skip_special_tokens) const;
+
+  // The bytes that one token stands for in the middle of a text: " capital", "\xF0\x9F". Empty if outside the
+  // vocabulary.
   virtual std::string token_bytes(std::int32_t id) const = 0;
 
-  virtual std::optional<std::int32_t> id_of(std::string_view token) const = 0;  // exact spelling in the vocabulary
+  virtual std::optional<std::int32_t> id_of(
+      std::string_view token) const = 0;  // exact spelling in the vocabulary
   virtual bool is_special(std::int32_t id) const = 0;
   virtual std::int32_t vocabulary_size() const = 0;  // highest id + 1
 
@@ -37,15 +52,18 @@ class tokenizer {
   virtual const std::string& eos_token() const = 0;
   virtual const std::string& unk_token() const = 0;
   virtual const std::string& pad_token() const = 0;
-  virtual const std::string& chat_template() const = 0;  // Jinja source (the "default" one of several); empty if absent
+  virtual const std::string& chat_template()
+      const = 0;  // Jinja source (the "default" one of several); empty if absent
 };
 using tokenizer_ptr = std::shared_ptr<const tokenizer>;
 
-// Reads tokenizer.json and tokenizer_config.json (chat_template.jinja and special_tokens_map.json where present).
-// Errors: not_found, bad_checkpoint (file and key; an unknown component is named with those that are supported).
+// Reads tokenizer.json and tokenizer_config.json (chat_template.jinja and special_tokens_map.json where
+// present). Errors: not_found, bad_checkpoint (file and key; an unknown component is named with those that
+// are supported).
 result<tokenizer_ptr> load_tokenizer(const std::filesystem::path& folder);
 
-// Text of a growing id sequence, given out as soon as it is certain. Never emits part of a code point. One thread.
+// Text of a growing id sequence, given out as soon as it is certain. Never emits part of a code point. One
+// thread.
 class incremental_decoder {
  public:
   incremental_decoder(tokenizer_ptr t, bool skip_special_tokens);
@@ -73,7 +91,7 @@ class stop_matcher {
     std::optional<std::string> hit;  // the stop string that was found; text then ends before it (or with it)
   };
   outcome push(std::string_view piece);
-  std::string finish();              // what was held back
+  std::string finish();  // what was held back
 
  private:
   std::vector<std::string> stops_;
