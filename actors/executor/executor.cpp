@@ -1,0 +1,146 @@
+#include "actors/executor/executor.hpp"
+
+#include <algorithm>
+#include <caf/actor_cast.hpp>
+#include <caf/stateful_actor.hpp>
+#include <caf/typed_event_based_actor.hpp>
+#include <chrono>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "actors/errors.hpp"
+#include "actors/executor/step_runner.hpp"
+#include "kernel/telemetry/log.hpp"
+#include "kernel/telemetry/progress.hpp"
+
+namespace troupe {
+
+namespace {
+
+using clock = std::chrono::steady_clock;
+
+struct loaded_model {
+  message<wire::LoadModel> request;
+  message<wire::ModelLoaded> answer;
+  std::unique_ptr<step_runner> runner;
+};
+
+struct executor_state {
+  static inline const char* name = "executor";
+  executor_options options;
+  std::uint64_t pool = 0;
+  std::uint64_t newest_epoch = 0;
+  std::unique_ptr<ops::backend> backend;  // outlives the models
+  std::map<std::uint32_t, loaded_model> models;
+
+  result<message<wire::ModelLoaded>> load(const message<wire::LoadModel>& request);
+  result<std::unique_ptr<ops::model>> compile(const wire::LoadModel& request,
+                                              const program::verified_program& program);
+};
+
+bool same(const wire::LoadModel& a, const wire::LoadModel& b) {
+  return a.checkpoint()->string_view() == b.checkpoint()->string_view() &&
+         std::ranges::equal(*a.program(), *b.program());
+}
+
+result<std::unique_ptr<ops::model>> executor_state::compile(const wire::LoadModel& request,
+                                                            const program::verified_program& program) {
+  if (backend == nullptr) {
+    auto opened = options.open_backend(options.backend);
+    if (!opened) return fail(opened.error());
+    backend = std::move(*opened);
+    const ops::device_info info = backend->info();
+    log::info("executor", "device opened", {{"name", info.name}, {"detail", info.detail}, {"pool", pool}});
+  }
+  const std::filesystem::path folder = request.checkpoint()->str();
+  auto files = options.open_weights ? options.open_weights(folder) : checkpoint::weights::open(folder);
+  if (!files) return fail(files.error());
+  ops::load_options how;
+  std::optional<telemetry::progress> line;
+  if (options.show_progress) {
+    line.emplace("loading " + request.name()->str());
+    how.progress = [&line](std::uint64_t done, std::uint64_t total) { line->update(done, total); };
+  }
+  auto compiled = backend->load(program, *files, how);
+  if (line) line->finish();
+  return compiled;
+}
+
+result<message<wire::ModelLoaded>> executor_state::load(const message<wire::LoadModel>& request) {
+  const auto start = clock::now();
+  if (auto known = models.find(request->model()); known != models.end()) {
+    if (same(*known->second.request, *request)) return known->second.answer;
+    models.erase(known);
+  }
+  auto program = program::verify({request->program()->data(), request->program()->size()});
+  if (!program) return fail(program.error());
+  auto compiled = compile(*request, *program);
+  if (!compiled) return fail(compiled.error());
+
+  const double ms = std::chrono::duration<double, std::milli>(clock::now() - start).count();
+  flatbuffers::FlatBufferBuilder builder;
+  const auto answer = message<wire::ModelLoaded>::finish(
+      builder, wire::CreateModelLoaded(builder, request->model(), (*compiled)->weight_bytes(),
+                                       (*compiled)->block_tokens(), options.backend.blocks,
+                                       options.backend.block_bytes, ms, pool));
+  log::info("executor", "model loaded",
+            {{"model", request->name()->string_view()},
+             {"weight_bytes", answer->weight_bytes()},
+             {"block_tokens", answer->block_tokens()},
+             {"ms", ms}});
+  models[request->model()] = {request, answer,
+                              std::make_unique<step_runner>(model_id{request->model()}, std::move(*compiled),
+                                                            (*program)->facts()->vocabulary())};
+  return answer;
+}
+
+using result_sink = caf::typed_actor<caf::reacts_to<message<wire::StepResult>>>;
+using executor_pointer = executor_actor::stateful_pointer<executor_state>;
+
+void run_plan(executor_pointer self, const message<wire::StepPlan>& plan) {
+  executor_state& state = self->state;
+  if (state.options.trace) state.options.trace(hop::plan_taken, plan->step());
+  auto found = state.models.find(plan->model());
+  if (found == state.models.end() || plan->pool() != state.pool) {
+    log::debug("executor", "plan dropped",
+               {{"model", plan->model()}, {"step", plan->step()}, {"pool", plan->pool()}});
+    return;
+  }
+  step_runner& runner = *found->second.runner;
+  const bool stale = plan->epoch() < state.newest_epoch;
+  state.newest_epoch = std::max(state.newest_epoch, plan->epoch());
+  auto done = stale ? runner.empty_result(*plan) : runner.run(*plan);
+  if (!done) {
+    log::error("executor", "step failed",
+               {{"model", plan->model()}, {"step", plan->step()}, {"error", done.error().text}});
+    self->quit(to_caf(done.error()));
+    return;
+  }
+  if (auto asker = caf::actor_cast<result_sink>(self->current_sender())) self->send(asker, *done);
+  if (state.options.trace) state.options.trace(hop::result_sent, plan->step());
+}
+
+executor_actor::behavior_type executor(executor_pointer self, executor_options options) {
+  self->state.options = std::move(options);
+  self->state.pool =
+      static_cast<std::uint64_t>(clock::now().time_since_epoch() / std::chrono::nanoseconds(1));
+  return {[](peer_atom, const std::string&, const caf::strong_actor_ptr&) {},
+          [self](const message<wire::LoadModel>& request) -> caf::result<message<wire::ModelLoaded>> {
+            auto loaded = self->state.load(request);
+            if (loaded) return *loaded;
+            log::error("executor", "model not loaded",
+                       {{"model", request->name()->string_view()}, {"error", loaded.error().text}});
+            return to_caf(loaded.error());
+          },
+          [self](const message<wire::StepPlan>& plan) { run_plan(self, plan); }};
+}
+
+}  // namespace
+
+executor_actor spawn_executor(caf::actor_system& system, executor_options options) {
+  if (options.detached) return system.spawn<caf::detached>(executor, std::move(options));
+  return system.spawn(executor, std::move(options));
+}
+
+}  // namespace troupe

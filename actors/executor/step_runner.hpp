@@ -1,0 +1,83 @@
+// Runs the steps of one model: keeps what a sequence needs between steps, turns each StepPlan into one batch
+// for the backend, and says what was sampled. Knows no queue, no clock and no actor. One thread.
+//
+// Sequences end here by themselves (stop id, length, broken logits); plans that still name them are served
+// without them.
+#pragma once
+
+#include <flatbuffers/flatbuffers.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "kernel/base/ids.hpp"
+#include "kernel/base/result.hpp"
+#include "kernel/frame/message.hpp"
+#include "ops/device/backend.hpp"
+#include "troupe/schemas/actors_generated.h"
+
+namespace troupe {
+
+class step_runner {
+ public:
+  // `vocabulary`: V; token ids outside [0, V) end their sequence with an error instead of reaching the
+  // backend.
+  step_runner(model_id model, std::unique_ptr<ops::model> compiled, std::uint32_t vocabulary);
+  ~step_runner();
+
+  // One step. A sequence that is at fault is dropped and reported in the result; the others go on.
+  // Error: the backend failed; the K/V of all sequences are then in doubt.
+  result<message<wire::StepResult>> run(const wire::StepPlan& plan);
+
+  // The answer to a plan that may not be run any more.
+  message<wire::StepResult> empty_result(const wire::StepPlan& plan);
+
+  std::size_t sequences() const { return sequences_.size(); }
+  const ops::model& compiled() const { return *model_; }
+
+ private:
+  struct sequence;
+  struct row;      // a sequence's part in the batch
+  struct outcome;  // what the result says of it
+
+  void begin(const wire::BeginSequence& begin);
+  void grow(const flatbuffers::Vector<const wire::BlockGrant*>& grants);
+  void add_chunk(const wire::PrefillChunk& chunk);
+  void add_decode(std::uint64_t id);
+  void add_row(std::uint64_t id, sequence& s, std::uint32_t position, std::uint32_t tokens);
+  std::uint32_t add_logit_row(std::uint32_t token_row);
+  void refuse(std::uint64_t id, std::string text);
+  ops::step_batch batch() const;
+  void sample();
+  void settle(outcome& o, sequence& s, const ops::sampled_token& sampled);
+  flatbuffers::Offset<wire::SequenceStep> write(const outcome& o);
+  message<wire::StepResult> write_result(const wire::StepPlan& plan, std::uint64_t compute_ns);
+
+  model_id id_;
+  std::unique_ptr<ops::model> model_;
+  std::uint32_t vocabulary_;
+  std::uint64_t incarnation_ = 0;
+  std::unordered_map<std::uint64_t, std::unique_ptr<sequence>> sequences_;
+
+  // The step at hand; kept for their memory.
+  std::vector<std::int32_t> tokens_;                          // [T]
+  std::vector<std::int32_t> positions_;                       // [T]
+  std::vector<std::uint32_t> sequence_rows_;                  // [S+1]
+  std::vector<std::span<const std::uint32_t>> block_tables_;  // [S]
+  std::vector<std::uint32_t> logit_rows_;                     // [R]
+  std::vector<row> rows_;
+  std::vector<outcome> outcomes_;
+  std::vector<ops::sample_request> sample_requests_;
+  std::vector<ops::sampled_token> sampled_;
+  std::vector<ops::score_request> score_requests_;
+  std::vector<ops::sampled_token> scored_;
+  std::vector<flatbuffers::Offset<wire::SequenceStep>> steps_;
+  std::vector<flatbuffers::Offset<wire::TokenLogprob>> logprobs_;
+  flatbuffers::FlatBufferBuilder builder_;
+};
+
+}  // namespace troupe

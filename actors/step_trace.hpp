@@ -1,0 +1,23 @@
+// Where a step is on its way, for benchmarks: empty = not asked for. Called on the thread of the actor that
+// is named.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+namespace troupe {
+
+enum class hop {
+  plan_begun,     // scheduler: begins to build the plan of `step`
+  plan_sent,      // scheduler
+  plan_taken,     // executor: takes the plan out of its mailbox
+  result_sent,    // executor
+  result_taken,   // scheduler
+  tokens_sent,    // scheduler: the step's tokens are on their way to the tokenizers
+  leases_asked,   // scheduler; step = number of the lease
+  leases_granted  // scheduler
+};
+
+using step_trace = std::function<void(hop where, std::uint64_t step)>;
+
+}  // namespace troupe
