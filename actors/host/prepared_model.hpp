@@ -1,5 +1,5 @@
-// Everything about a model that is known before it runs: checkpoint, module, Program, tokenizer. Made on the command line's
-// or the host's thread, then shared, immutable, with the model's actors.
+// Everything about a model that is known before it runs: checkpoint, module, Program, tokenizer. Made on the
+// command line's or the host's thread, then shared, immutable, with the model's actors.
 #pragma once
 
 #include <cstdint>
