@@ -31,7 +31,7 @@ struct executor_state {
   executor_options options;
   std::uint64_t pool = 0;
   std::uint64_t newest_epoch = 0;
-  std::unique_ptr<ops::backend> backend;  // outlives the models
+  std::shared_ptr<ops::backend> backend;  // outlives the models
   std::map<std::uint32_t, loaded_model> models;
 
   result<message<wire::ModelLoaded>> load(const message<wire::LoadModel>& request);

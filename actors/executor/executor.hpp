@@ -29,7 +29,7 @@ namespace troupe {
 struct executor_options {
   ops::backend_options backend;
   // Opens the device at the first LoadModel. Required.
-  std::function<result<std::unique_ptr<ops::backend>>(const ops::backend_options&)> open_backend;
+  std::function<result<std::shared_ptr<ops::backend>>(const ops::backend_options&)> open_backend;
   // Opens a checkpoint's weights; empty = checkpoint::weights::open.
   std::function<result<std::shared_ptr<const checkpoint::weights>>(const std::filesystem::path&)>
       open_weights;
