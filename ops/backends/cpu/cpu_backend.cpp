@@ -1,0 +1,75 @@
+#include "ops/backends/cpu/cpu_backend.hpp"
+
+#include "ops/backends/cpu/cpu_model.hpp"
+#include "ops/device/simd_name.hpp"
+
+namespace troupe::ops::cpu {
+namespace {
+
+// A model without a paged cache needs no blocks; a number this large makes one enough for any sequence.
+constexpr std::uint32_t unlimited_block_tokens = 1u << 30;
+
+std::uint64_t bytes_of(const checkpoint::bound_weight& weight) {
+  return weight.planes.size() * weight.rows * weight.columns * program::size_of(weight.dtype);
+}
+
+class cpu_backend final : public backend {
+ public:
+  cpu_backend(std::shared_ptr<device_state> device, bool reference)
+      : device_(std::move(device)), reference_(reference) {}
+
+  device_info info() const override {
+    const unsigned threads = device_->threads.size();
+    return {"cpu", fmt::format("{} {}, {}", threads, threads == 1 ? "thread" : "threads",
+                               reference_ ? "reference ops" : simd_name())};
+  }
+
+  result<std::unique_ptr<model>> load(const program::verified_program& program,
+                                      std::shared_ptr<const checkpoint::weights> files,
+                                      const load_options& options) override {
+    std::vector<checkpoint::bound_weight> weights;
+    std::uint64_t done = 0;
+    for (const auto* weight : *program->weights()) {
+      auto bound = checkpoint::bind(*weight, *files);
+      if (!bound) return fail(std::move(bound.error()));
+      done += bytes_of(*bound);
+      weights.push_back(std::move(*bound));
+      if (options.progress) options.progress(std::min(done, files->total_bytes()), files->total_bytes());
+    }
+    auto compiled = compile(*program, weights);
+    if (!compiled) return fail(std::move(compiled.error()));
+    auto block_tokens = tokens_per_block(compiled->kv_floats * sizeof(float));
+    if (!block_tokens) return fail(std::move(block_tokens.error()));
+    return std::make_unique<cpu_model>(device_, std::move(*compiled), std::move(weights), std::move(files),
+                                       *block_tokens);
+  }
+
+ private:
+  result<std::uint32_t> tokens_per_block(std::uint64_t token_bytes) const {
+    if (token_bytes == 0) return unlimited_block_tokens;
+    const std::uint64_t tokens = device_->pool->block_bytes() / token_bytes;
+    if (tokens == 0) {
+      return fail(error_code::bad_config,
+                  "cache blocks of {} bytes are too small: one token of this model takes {} bytes of keys "
+                  "and values; "
+                  "block_bytes must be at least that, better 16 times as much",
+                  device_->pool->block_bytes(), token_bytes);
+    }
+    return static_cast<std::uint32_t>(std::min<std::uint64_t>(tokens, unlimited_block_tokens));
+  }
+
+  std::shared_ptr<device_state> device_;
+  bool reference_;
+};
+
+}  // namespace
+
+result<std::unique_ptr<backend>> open(const backend_options& options) {
+  auto pool = block_pool::open(options.blocks, options.block_bytes);
+  if (!pool) return fail(std::move(pool.error()));
+  auto device = std::make_shared<device_state>(options.threads, std::move(*pool),
+                                               options.reference_ops ? reference_ops : fast_ops);
+  return std::make_unique<cpu_backend>(std::move(device), options.reference_ops);
+}
+
+}  // namespace troupe::ops::cpu

@@ -1,0 +1,223 @@
+#include "ops/backends/cpu/cpu_model.hpp"
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+namespace troupe::ops::cpu {
+
+cpu_model::cpu_model(std::shared_ptr<device_state> device, compiled_program program,
+                     std::vector<checkpoint::bound_weight> weights,
+                     std::shared_ptr<const checkpoint::weights> files, std::uint32_t block_tokens)
+    : device_(std::move(device)),
+      program_(std::move(program)),
+      weights_(std::move(weights)),
+      files_(std::move(files)),
+      block_tokens_(block_tokens),
+      offsets_(program_.tensors.size()),
+      rope_memory_(program_.rope_tables.size()),
+      rope_tables_(program_.rope_tables.size()),
+      samplers_(device_->threads.size()) {
+  for (const auto& weight : weights_) {
+    weight_bytes_ +=
+        weight.planes.size() * weight.rows * weight.columns * (weight.dtype == DType::f32 ? 4 : 2);
+  }
+}
+
+result<void> cpu_model::run(const step_batch& batch, std::span<probe_request> probes) {
+  if (auto ok = check(batch); !ok) return ok;
+  if (auto ok = find_probes(probes); !ok) return ok;
+  tokens_ = batch.tokens.size();
+  logit_rows_ = batch.logit_rows.size();
+  memory_plan& plan = probes.empty() ? program_.sharing : program_.separate;
+  arena_ = memory_.take<float>(plan.place(tokens_, logit_rows_, offsets_));
+  fill_rope_tables(batch);
+  for (auto& one : program_.steps) {
+    std::visit([&](auto& s) { run_step(s, batch); }, one);
+  }
+  copy_probes(probes);
+  return {};
+}
+
+result<void> cpu_model::check(const step_batch& batch) const {
+  const std::size_t rows = batch.tokens.size();
+  const auto& starts = batch.sequence_rows;
+  if (batch.positions.size() != rows) {
+    return fail(error_code::internal, "step: {} tokens but {} positions", rows, batch.positions.size());
+  }
+  if (starts.empty() || starts.front() != 0 || starts.back() != rows ||
+      !std::is_sorted(starts.begin(), starts.end())) {
+    return fail(error_code::internal, "step: sequence rows do not ascend from 0 to {}", rows);
+  }
+  for (const std::int32_t token : batch.tokens) {
+    if (token < 0 || static_cast<std::size_t>(token) >= program_.vocabulary) {
+      return fail(error_code::internal, "step: token {} is not in [0, {})", token, program_.vocabulary);
+    }
+  }
+  for (std::size_t i = 0; i < batch.logit_rows.size(); ++i) {
+    if (batch.logit_rows[i] >= rows || (i != 0 && batch.logit_rows[i] <= batch.logit_rows[i - 1])) {
+      return fail(error_code::internal, "step: logit rows do not ascend within [0, {})", rows);
+    }
+  }
+  return check_tables(batch);
+}
+
+result<void> cpu_model::check_tables(const step_batch& batch) const {
+  const std::size_t sequences = batch.sequence_rows.size() - 1;
+  if (program_.kv_floats != 0 && batch.block_tables.size() != sequences) {
+    return fail(error_code::internal, "step: {} sequences but {} block tables", sequences,
+                batch.block_tables.size());
+  }
+  for (std::size_t s = 0; s < sequences; ++s) {
+    const std::size_t first = batch.sequence_rows[s];
+    const std::size_t last = batch.sequence_rows[s + 1];
+    if (first == last) continue;
+    for (std::size_t t = first; t < last; ++t) {
+      if (batch.positions[t] < 0 || (t != first && batch.positions[t] != batch.positions[t - 1] + 1)) {
+        return fail(error_code::internal, "step: positions of sequence {} do not ascend by one", s);
+      }
+    }
+    if (program_.kv_floats == 0) continue;
+    const auto& table = batch.block_tables[s];
+    const std::size_t needed = static_cast<std::size_t>(batch.positions[last - 1]) / block_tokens_ + 1;
+    if (table.size() < needed) {
+      return fail(error_code::internal, "step: sequence {} has {} cache blocks and needs {}", s, table.size(),
+                  needed);
+    }
+    for (std::size_t i = 0; i < needed; ++i) {
+      if (table[i] < device_->pool->blocks()) continue;
+      return fail(error_code::internal, "step: sequence {} names cache block {} of {}", s, table[i],
+                  device_->pool->blocks());
+    }
+  }
+  return {};
+}
+
+result<void> cpu_model::find_probes(std::span<const probe_request> probes) {
+  probed_.clear();
+  for (const auto& probe : probes) {
+    const auto found = std::find_if(program_.probes.begin(), program_.probes.end(),
+                                    [&](const auto& known) { return known.name == probe.name; });
+    if (found == program_.probes.end()) {
+      return fail(error_code::invalid_request, "the Program has no probe {}", probe.name);
+    }
+    probed_.push_back(found->tensor);
+  }
+  return {};
+}
+
+void cpu_model::copy_probes(std::span<probe_request> probes) const {
+  for (std::size_t i = 0; i < probes.size(); ++i) {
+    const auto values = at(probed_[i]);
+    probes[i].values.assign(values.data, values.data + values.rows * values.width);
+  }
+}
+
+void cpu_model::fill_rope_tables(const step_batch& batch) {
+  for (std::size_t i = 0; i < rope_tables_.size(); ++i) {
+    const auto& frequencies = program_.rope_tables[i].frequencies;
+    const std::size_t size = tokens_ * frequencies.size();
+    float* memory = rope_memory_[i].take<float>(2 * size);
+    const activations cosines{memory, tokens_, frequencies.size()};
+    const activations sines{memory + size, tokens_, frequencies.size()};
+    rope_angles(device_->context, cosines, sines, batch.positions, frequencies);
+    rope_tables_[i] = {cosines, sines};
+  }
+}
+
+std::size_t cpu_model::rows_of_tensor(std::uint32_t tensor) const {
+  return program_.tensors[tensor].logit_rows ? logit_rows_ : tokens_;
+}
+
+activations cpu_model::at(std::uint32_t tensor) const {
+  return {arena_ + offsets_[tensor], rows_of_tensor(tensor), program_.tensors[tensor].width};
+}
+
+indices cpu_model::indices_at(std::uint32_t tensor) const {
+  static_assert(sizeof(std::int32_t) == sizeof(float));
+  return {reinterpret_cast<std::int32_t*>(arena_ + offsets_[tensor]), rows_of_tensor(tensor),
+          program_.tensors[tensor].width};
+}
+
+void cpu_model::run_step(const embed_step& s, const step_batch& batch) {
+  device_->ops.embed(device_->context, at(s.y), batch.tokens, s.table);
+}
+
+void cpu_model::run_step(linear_step& s, const step_batch&) {
+  for (std::size_t i = 0; i < s.y.size(); ++i) s.maps[i].y = at(s.y[i]);
+  device_->ops.linear(device_->context, at(s.x), s.maps);
+}
+
+void cpu_model::run_step(const norm_step& s, const step_batch&) {
+  device_->ops.rms_norm(device_->context, at(s.y), at(s.x), s.weight, s.eps);
+}
+
+void cpu_model::run_step(const add_step& s, const step_batch&) {
+  device_->ops.add(device_->context, at(s.y), at(s.a), at(s.b));
+}
+
+void cpu_model::run_step(const rope_step& s, const step_batch&) {
+  device_->ops.rope(device_->context, at(s.y), at(s.x), rope_tables_[s.table], s.shape);
+}
+
+void cpu_model::run_step(const attention_step& s, const step_batch& batch) {
+  const kv_cache cache{device_->pool->data(),
+                       device_->pool->block_stride(),
+                       s.floats_before * block_tokens_,
+                       block_tokens_,
+                       s.shape.kv_heads,
+                       s.shape.head_dim};
+  device_->ops.attention(device_->context, at(s.y), at(s.q), at(s.k), at(s.v), cache,
+                         {batch.positions, batch.sequence_rows, batch.block_tables}, s.shape);
+}
+
+void cpu_model::run_step(const router_step& s, const step_batch&) {
+  device_->ops.router(device_->context, at(s.weights), indices_at(s.experts), at(s.x), s.rule);
+}
+
+void cpu_model::run_step(const experts_step& s, const step_batch&) {
+  device_->ops.experts(device_->context, at(s.y), at(s.x), at(s.weights), indices_at(s.experts),
+                       {s.gate, s.up, s.down, s.act});
+}
+
+void cpu_model::run_step(const select_step& s, const step_batch& batch) {
+  device_->ops.select_rows(device_->context, at(s.y), at(s.x), batch.logit_rows);
+}
+
+std::span<const float> cpu_model::logit_row(std::size_t row) const {
+  assert(row < logit_rows_);
+  const auto logits = at(program_.logits);
+  return {logits.row(row), logits.width};
+}
+
+void cpu_model::sample(std::span<const sample_request> requests, std::span<sampled_token> outputs) {
+  assert(requests.size() == outputs.size());
+  device_->threads.parallel_for(
+      requests.size(), 2, [&](std::size_t first, std::size_t last, unsigned worker) {
+        for (std::size_t i = first; i < last; ++i) {
+          const auto& asked = requests[i];
+          outputs[i] = samplers_[worker].sample(
+              logit_row(asked.logit_row), *asked.params,
+              {asked.history, asked.prompt_tokens, asked.position, asked.banned, asked.top_logprobs});
+        }
+      });
+}
+
+void cpu_model::score(std::span<const score_request> requests, std::span<sampled_token> outputs) {
+  assert(requests.size() == outputs.size());
+  device_->threads.parallel_for(
+      requests.size(), 2, [&](std::size_t first, std::size_t last, unsigned worker) {
+        for (std::size_t i = first; i < last; ++i) {
+          outputs[i] = samplers_[worker].score(logit_row(requests[i].logit_row), requests[i].token,
+                                               requests[i].top_logprobs);
+        }
+      });
+}
+
+void cpu_model::read_logits(std::span<float> out) {
+  const auto logits = at(program_.logits);
+  assert(out.size() == logits.rows * logits.width);
+  if (!out.empty()) std::memcpy(out.data(), logits.data, out.size_bytes());
+}
+
+}  // namespace troupe::ops::cpu

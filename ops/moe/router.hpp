@@ -1,0 +1,24 @@
+// Chooses k of E experts for each row.
+//
+//   x [T, E] router logits -> weights [T, k] f32, experts [T, k] i32, the likeliest first
+//   score: softmax over all E, or sigmoid, in f32; the k greatest scores are chosen, lower index first among equals
+//   norm sum: the chosen scores are divided by their sum
+#pragma once
+
+#include "ops/device/execution.hpp"
+#include "ops/device/tensor.hpp"
+
+namespace troupe::ops {
+
+struct router_rule {
+  std::size_t top_k = 1;  // k <= E
+  bool sigmoid = false;   // else softmax
+  bool normalize = false;
+};
+
+void router_ref(execution& context, activations weights, indices experts, const_activations x,
+                const router_rule& rule);
+void router_cpu(execution& context, activations weights, indices experts, const_activations x,
+                const router_rule& rule);
+
+}  // namespace troupe::ops
