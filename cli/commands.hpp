@@ -36,12 +36,13 @@ enum exit_status : int {
 
 inline constexpr const char* default_endpoint = "tcp://127.0.0.1:7410";
 
-// Options that stand before the command: troupe --server tcp://box:7410 chat
+// Options that stand before the command or behind it: troupe chat --endpoint tcp://box:7410
 struct global_options {
-  std::string server = default_endpoint;  // --server, else $TROUPE_SERVER
-  std::string log_level = "info";  // --log-level: debug, info, warning, error, off; commands other than serve
-                                   // log warnings at most
-  bool colour = true;              // --no-colour or $NO_COLOR; still only on a terminal
+  std::string server = default_endpoint;  // --endpoint, else $TROUPE_ENDPOINT
+  std::string
+      log_level;  // --log-level: debug, info, warning, error, off; empty = not given: what the configuration
+                  // says, or warning
+  bool colour = true;  // --no-colour or $NO_COLOR; still only on a terminal
 };
 
 struct context {

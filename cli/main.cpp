@@ -32,11 +32,10 @@ constexpr const char* footer =
 
 void declare_globals(CLI::App& app, global_options& global) {
   app.set_version_flag("--version", fmt::format("troupe {}", version));
-  app.add_option("--server", global.server, "Endpoint of the server that client commands talk to")
-      ->envname("TROUPE_SERVER")
+  app.add_option("--endpoint,--server", global.server, "Endpoint of the server that client commands talk to")
+      ->envname("TROUPE_ENDPOINT")
       ->capture_default_str();
-  app.add_option("--log-level", global.log_level, "Least level to log: debug, info, warning, error, off")
-      ->capture_default_str();
+  app.add_option("--log-level", global.log_level, "Least level to log: debug, info, warning, error, off");
   app.add_flag("--no-colour{false},--no-color{false}", global.colour,
                "No colours (also: NO_COLOR in the environment)");
 }
@@ -90,7 +89,7 @@ int explain(const CLI::App& app, const CLI::ParseError& problem) {
 }
 
 result<void> set_up_log(const global_options& global) {
-  auto least = log::parse_level(global.log_level);
+  auto least = log::parse_level(global.log_level.empty() ? "warning" : global.log_level);
   if (!least) return fail(std::move(least.error()));
   return log::configure({.least = *least, .colour = global.colour});
 }

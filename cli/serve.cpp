@@ -1,0 +1,184 @@
+// troupe serve: reads the configuration, starts a server, says what is served, waits for a signal, drains.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "actors/server/server.hpp"
+#include "cli/commands.hpp"
+#include "cli/signals.hpp"
+#include "cli/version.hpp"
+#include "kernel/telemetry/log.hpp"
+
+namespace troupe::cli {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+struct serve_options {
+  std::string config_file;
+  std::vector<std::string> models;  // folder, or name=folder
+  std::vector<std::string> listen;
+  std::vector<std::string> assignments;  // section.key=value
+  std::string ready_file;
+};
+
+// Command line over file over defaults.
+result<config::configuration> read_configuration(const serve_options& options, const global_options& global) {
+  config::configuration wanted;
+  if (!options.config_file.empty()) {
+    auto loaded = config::load(options.config_file);
+    if (!loaded) return fail(std::move(loaded.error()));
+    wanted = std::move(*loaded);
+  }
+  for (const std::string& assignment : options.assignments)
+    if (auto done = config::assign(wanted, assignment); !done) return fail(std::move(done.error()));
+  if (!options.listen.empty()) wanted.server.listen = options.listen;
+  if (!global.log_level.empty()) wanted.log.level = global.log_level;
+  if (!global.colour) wanted.log.colour = false;
+  if (!options.models.empty()) wanted.models.clear();
+  for (const std::string& text : options.models) {
+    const auto equals = text.find('=');
+    config::model_section model;
+    if (equals != std::string::npos) model.name = text.substr(0, equals);
+    model.path = fs::absolute(equals == std::string::npos ? text : text.substr(equals + 1));
+    wanted.models.push_back(std::move(model));
+  }
+  if (auto done = config::check(wanted); !done) return fail(std::move(done.error()));
+  return wanted;
+}
+
+result<void> set_up_log(const config::log_section& wanted) {
+  auto least = log::parse_level(wanted.level);
+  if (!least) return fail(std::move(least.error()));
+  return log::configure({.least = *least,
+                         .form = wanted.format == "json" ? log::format::json : log::format::text,
+                         .file = wanted.file,
+                         .colour = wanted.colour});
+}
+
+// One endpoint per line; appears complete or not at all.
+result<void> write_ready_file(const fs::path& file, const std::vector<std::string>& endpoints) {
+  const fs::path part = file.string() + ".part";
+  std::ofstream out(part);
+  for (const auto& endpoint : endpoints) out << endpoint << '\n';
+  out.close();
+  std::error_code problem;
+  if (out) fs::rename(part, file, problem);
+  if (!out || problem) return fail(error_code::not_found, "--ready-file {} cannot be written", file.string());
+  return {};
+}
+
+void announce(const server& running, bool demo) {
+  for (const auto& endpoint : running.endpoints()) fmt::print("troupe {} serves on {}\n", version, endpoint);
+  for (const auto& model : running.models())
+    fmt::print("  {}  {}, {:.1f} M parameters, {} tokens of context, {} {}\n", model->name,
+               model->checkpoint.architecture, static_cast<double>(model->parameters) / 1e6,
+               model->context_tokens, model->module->name(), model->module->version());
+  if (demo)
+    fmt::print(
+        "No model was named: this is the demo model that comes with Troupe (--model <folder> serves "
+        "yours).\n");
+  const std::string where = running.endpoints().front() == default_endpoint
+                                ? std::string()
+                                : fmt::format(" --endpoint {}", running.endpoints().front());
+  fmt::print("Talk to it: troupe chat{}   Stop: Ctrl-C\n", where);
+  std::fflush(stdout);
+}
+
+// Drains on a thread of its own, so that this one hears a second signal.
+bool drain(server& running, std::chrono::milliseconds deadline, const signal_wait& signals) {
+  log::info("serve", "draining", {{"deadline_s", static_cast<double>(deadline.count()) / 1000}});
+  bool in_time = false;
+  std::atomic<bool> done = false;
+  std::thread worker([&] {
+    in_time = running.drain_and_stop(deadline);
+    done = true;
+    signals.wake();
+  });
+  while (!done) {
+    if (signals.wait() == signal_wait::event::wake) continue;
+    log::warning("serve", "second signal: stopping at once");
+    running.stop_now();
+  }
+  worker.join();
+  return in_time;
+}
+
+int serve(const serve_options& options, const context& shared) {
+  auto wanted = read_configuration(options, shared.global);
+  if (!wanted) return report(wanted.error());
+  if (auto done = set_up_log(wanted->log); !done) return report(done.error());
+
+  const signal_wait signals;  // before any thread
+  std::mutex guard;
+  std::optional<std::string> given_up;
+  server_options how;
+  how.config = *wanted;
+  how.paths = shared.paths;
+  how.show_progress = isatty(STDERR_FILENO) == 1;
+  how.gave_up = [&](const std::string& why) {
+    const std::lock_guard lock(guard);
+    given_up = why;
+    signals.wake();
+  };
+  auto running = server::start(std::move(how));
+  if (!running) return report(running.error());
+  if (!options.ready_file.empty())
+    if (auto done = write_ready_file(options.ready_file, (*running)->endpoints()); !done)
+      return report(done.error());
+  announce(**running, wanted->models.empty());
+
+  while (true) {
+    const auto event = signals.wait();
+    const std::lock_guard lock(guard);
+    if (given_up) return report({error_code::internal, "the server has given up: " + *given_up});
+    if (event == signal_wait::event::stop_signal) break;
+  }
+  const bool in_time = drain(**running, wanted->server.drain, signals);
+  log::info("serve", "stopped", {{"all_finished", in_time}});
+  return exit_ok;
+}
+
+}  // namespace
+
+void add_serve(CLI::App& app, context& shared) {
+  auto options = std::make_shared<serve_options>();
+  CLI::App* command = app.add_subcommand("serve", "Serve models until SIGTERM or Ctrl-C");
+  command->add_option("--config", options->config_file,
+                      "TOML file; share/troupe/default.toml explains every key");
+  command->add_option(
+      "--model", options->models,
+      "Checkpoint folder in Hugging Face format, or name=folder; may be repeated; none: the demo model");
+  command->add_option("--listen", options->listen,
+                      "Endpoint such as tcp://127.0.0.1:7410 (port * = any free one); may be repeated");
+  command->add_option(
+      "--set", options->assignments,
+      "One key of the configuration: section.key=value, e.g. cache.memory=1GiB; may be repeated");
+  command->add_option("--ready-file", options->ready_file,
+                      "File that gets the bound endpoints, one per line, when all models are ready");
+  command->footer(
+      "\nThe first SIGTERM or Ctrl-C refuses new requests and lets open ones finish (server.drain, 30s "
+      "unless configured); "
+      "a second one stops at once.\n"
+      "Examples:\n"
+      "  troupe serve\n"
+      "  troupe serve --model mixtral=checkpoints/mixtral --listen tcp://0.0.0.0:7410\n"
+      "  troupe serve --config troupe.toml --set cache.memory=4GiB");
+  command->callback(
+      [options, &shared] { shared.run = [options, &shared] { return serve(*options, shared); }; });
+}
+
+}  // namespace troupe::cli
