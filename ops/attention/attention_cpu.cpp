@@ -9,12 +9,15 @@
 #include <limits>
 
 #include "ops/attention/attention.hpp"
+
+// clang-format off: this order
 #include "ops/device/simd_targets.hpp"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/attention/attention_cpu.cpp"
 #include <hwy/contrib/math/math-inl.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
+// clang-format on
 
 #ifndef TROUPE_OPS_ATTENTION_TASK
 #define TROUPE_OPS_ATTENTION_TASK

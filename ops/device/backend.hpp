@@ -23,22 +23,23 @@ namespace troupe::ops {
 
 // A ragged batch: T tokens of S sequences, prefill chunks and single decode tokens mixed. Borrowed for the call.
 struct step_batch {
-  std::span<const std::int32_t> tokens;                                // [T] ids, each in [0, V)
-  std::span<const std::int32_t> positions;                             // [T] ascending by one within a sequence
-  std::span<const std::uint32_t> sequence_rows;                        // [S+1] sequence s has rows [s] to [s+1]
-  std::span<const std::span<const std::uint32_t>> block_tables;        // [S] blocks that hold positions 0 .. last of the step
-  std::span<const std::uint32_t> logit_rows;                           // [R] ascending rows of `tokens` whose logits are wanted
+  std::span<const std::int32_t> tokens;          // [T] ids, each in [0, V)
+  std::span<const std::int32_t> positions;       // [T] ascending by one within a sequence
+  std::span<const std::uint32_t> sequence_rows;  // [S+1] sequence s has rows [s] to [s+1]
+  std::span<const std::span<const std::uint32_t>>
+      block_tables;                           // [S] blocks that hold positions 0 .. last of the step
+  std::span<const std::uint32_t> logit_rows;  // [R] ascending rows of `tokens` whose logits are wanted
 };
 
 // Chooses the next token behind one logit row.
 struct sample_request {
-  std::uint32_t logit_row = 0;                         // index in step_batch::logit_rows
+  std::uint32_t logit_row = 0;  // index in step_batch::logit_rows
   const sampling_params* params = nullptr;
-  std::span<const std::int32_t> history;               // prompt and generated tokens: penalties
-  std::uint32_t prompt_tokens = 0;                     // of history
-  std::uint64_t position = 0;                          // tokens generated so far: with the seed it determines the draw
-  std::span<const std::int32_t> banned;                // ids that may not be chosen now (stop ids before min_tokens)
-  std::int32_t top_logprobs = -1;                      // -1 = no log-probabilities
+  std::span<const std::int32_t> history;  // prompt and generated tokens: penalties
+  std::uint32_t prompt_tokens = 0;        // of history
+  std::uint64_t position = 0;             // tokens generated so far: with the seed it determines the draw
+  std::span<const std::int32_t> banned;   // ids that may not be chosen now (stop ids before min_tokens)
+  std::int32_t top_logprobs = -1;         // -1 = no log-probabilities
 };
 
 // Log-probability of a given token behind one logit row (prompt logprobs).
@@ -51,14 +52,14 @@ struct score_request {
 // What a Program's named probes held in the last run; for tests and `troupe check`.
 struct probe_request {
   std::string name;
-  std::vector<float> values;   // filled: [T or R, ...] row-major
+  std::vector<float> values;  // filled: [T or R, ...] row-major
 };
 
 // A Program compiled for this device with its weights bound. Destroyed before its backend.
 class model {
  public:
   virtual ~model() = default;
-  virtual std::uint32_t block_tokens() const = 0;   // positions that one cache block holds for this model
+  virtual std::uint32_t block_tokens() const = 0;  // positions that one cache block holds for this model
   virtual std::uint64_t weight_bytes() const = 0;
 
   // Runs one step; writes K/V into the blocks. Logits stay on the device until the next run.
@@ -77,15 +78,15 @@ struct load_options {
 };
 
 struct device_info {
-  std::string name;       // "cpu"
-  std::string detail;     // "2 threads, AVX3_DL"
+  std::string name;    // "cpu"
+  std::string detail;  // "2 threads, AVX3_DL"
 };
 
 struct backend_options {
-  std::uint32_t threads = 0;             // 0 = all cores
-  bool reference_ops = false;            // plain loops instead of the fast versions
-  std::uint32_t blocks = 0;              // cache blocks in the pool
-  std::uint64_t block_bytes = 0;         // bytes of each
+  std::uint32_t threads = 0;      // 0 = all cores
+  bool reference_ops = false;     // plain loops instead of the fast versions
+  std::uint32_t blocks = 0;       // cache blocks in the pool
+  std::uint64_t block_bytes = 0;  // bytes of each
 };
 
 class backend {

@@ -1,10 +1,12 @@
 #include "ops/device/simd_name.hpp"
 
+// clang-format off: this order
 #include "ops/device/simd_targets.hpp"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/device/simd_name.cpp"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
+// clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace troupe::ops {

@@ -1,13 +1,16 @@
 #include <algorithm>
 
-#include "ops/device/simd_targets.hpp"
 #include "ops/linear/linear.hpp"
+
+// clang-format off: this order
+#include "ops/device/simd_targets.hpp"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/linear/linear_cpu.cpp"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
 #include "ops/linear/dot_tile-inl.hpp"
+// clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace troupe::ops {

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
-#include "ops/device/simd_targets.hpp"
 #include "ops/moe/experts.hpp"
+
+// clang-format off: this order
+#include "ops/device/simd_targets.hpp"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/moe/experts_cpu.cpp"
 #include <hwy/contrib/math/math-inl.h>
@@ -12,6 +14,7 @@
 #include <hwy/highway.h>
 
 #include "ops/linear/dot_tile-inl.hpp"
+// clang-format on
 
 #ifndef TROUPE_OPS_EXPERTS_PLAN
 #define TROUPE_OPS_EXPERTS_PLAN

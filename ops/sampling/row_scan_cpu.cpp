@@ -2,13 +2,16 @@
 #include <cstring>
 #include <limits>
 
-#include "ops/device/simd_targets.hpp"
 #include "ops/sampling/row_scan.hpp"
+
+// clang-format off: this order
+#include "ops/device/simd_targets.hpp"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/sampling/row_scan_cpu.cpp"
 #include <hwy/contrib/math/math-inl.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
+// clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace troupe::ops {

@@ -14,8 +14,8 @@ namespace troupe::ops {
 
 // Neutral values switch a rule off. Ranges are checked where a request enters, not here.
 struct sampling_params {
-  float temperature = 1;         // 0 = greedy
-  std::uint32_t top_k = 0;       // 0 = all
+  float temperature = 1;    // 0 = greedy
+  std::uint32_t top_k = 0;  // 0 = all
   float top_p = 1;
   float min_p = 0;
   float repetition_penalty = 1;
@@ -32,9 +32,9 @@ struct token_alternative {
 
 struct sampled_token {
   std::int32_t token = -1;
-  float logprob = 0;                         // natural log under the raw logits (before bias, penalties and temperature)
-  std::vector<token_alternative> top;        // most likely first, lower id first among equals
-  bool finite = true;                        // false: the row held NaN or +inf; token is -1
+  float logprob = 0;  // natural log under the raw logits (before bias, penalties and temperature)
+  std::vector<token_alternative> top;  // most likely first, lower id first among equals
+  bool finite = true;                  // false: the row held NaN or +inf; token is -1
 };
 
 }  // namespace troupe::ops
