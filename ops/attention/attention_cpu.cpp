@@ -10,13 +10,13 @@
 
 #include "ops/attention/attention.hpp"
 
-// clang-format off: this order
+// clang-format off
 #include "ops/device/simd_targets.hpp"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/attention/attention_cpu.cpp"
-#include <hwy/contrib/math/math-inl.h>
-#include <hwy/foreach_target.h>
+#include <hwy/foreach_target.h>  // before highway.h
 #include <hwy/highway.h>
+#include <hwy/contrib/math/math-inl.h>
 // clang-format on
 
 #ifndef TROUPE_OPS_ATTENTION_TASK

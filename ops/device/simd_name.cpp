@@ -1,10 +1,10 @@
 #include "ops/device/simd_name.hpp"
 
-// clang-format off: this order
+// clang-format off
 #include "ops/device/simd_targets.hpp"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/device/simd_name.cpp"
-#include <hwy/foreach_target.h>
+#include <hwy/foreach_target.h>  // before highway.h
 #include <hwy/highway.h>
 // clang-format on
 

@@ -2,13 +2,12 @@
 
 #include "ops/linear/linear.hpp"
 
-// clang-format off: this order
+// clang-format off
 #include "ops/device/simd_targets.hpp"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/linear/linear_cpu.cpp"
-#include <hwy/foreach_target.h>
+#include <hwy/foreach_target.h>  // before highway.h
 #include <hwy/highway.h>
-
 #include "ops/linear/dot_tile-inl.hpp"
 // clang-format on
 

@@ -5,14 +5,13 @@
 
 #include "ops/moe/experts.hpp"
 
-// clang-format off: this order
+// clang-format off
 #include "ops/device/simd_targets.hpp"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/moe/experts_cpu.cpp"
-#include <hwy/contrib/math/math-inl.h>
-#include <hwy/foreach_target.h>
+#include <hwy/foreach_target.h>  // before highway.h
 #include <hwy/highway.h>
-
+#include <hwy/contrib/math/math-inl.h>
 #include "ops/linear/dot_tile-inl.hpp"
 // clang-format on
 

@@ -4,13 +4,13 @@
 
 #include "ops/sampling/row_scan.hpp"
 
-// clang-format off: this order
+// clang-format off
 #include "ops/device/simd_targets.hpp"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/sampling/row_scan_cpu.cpp"
-#include <hwy/contrib/math/math-inl.h>
-#include <hwy/foreach_target.h>
+#include <hwy/foreach_target.h>  // before highway.h
 #include <hwy/highway.h>
+#include <hwy/contrib/math/math-inl.h>
 // clang-format on
 
 HWY_BEFORE_NAMESPACE();
