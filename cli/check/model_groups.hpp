@@ -1,0 +1,45 @@
+// Groups that run the model. Each compares with the float32 reference; tolerances are in `tolerances`.
+#pragma once
+
+#include <vector>
+
+#include "actors/tokenizer/tokenizer.hpp"
+#include "cli/check/goldens.hpp"
+#include "cli/check/model_runner.hpp"
+#include "cli/check/report.hpp"
+
+namespace troupe::check {
+
+// For float32 arithmetic on the checkpoint's bf16 weights. tests/golden/README.md says why these are fair.
+struct tolerances {
+  double logits = 5e-4;         // absolute; prompt log-probabilities, hidden states and router outputs too
+  double greedy_margin = 2e-3;  // below that the reference's choice between its best two tokens is no promise
+};
+
+struct model_inputs {
+  model_runner& runner;
+  const std::vector<prompt_case>& prompts;
+  tolerances allowed;
+  const progress& report;
+};
+
+// The prompt in one step. Two groups: "logits" (last position: the 20 best and the logarithm of the sum of
+// exponentials) and "prompt logprobs".
+std::vector<group> check_logits(const model_inputs& in);
+
+// The prompt in steps of several sizes; last position as in "logits".
+group check_chunks(const model_inputs& in);
+
+// 64 tokens, each the most likely one, fed back one at a time. Two groups: "greedy" (token for token) and
+// "answers" (the text up to the first end of sequence, and what it must contain).
+std::vector<group> check_greedy(const model_inputs& in, const text::tokenizer_ptr& tokenizer);
+
+// Prompts of at most 256 tokens together in ragged steps, prefill beside decode: logits must be those of
+// each prompt alone, bit for bit.
+group check_batch(const model_inputs& in);
+
+// Recorded prompts, all positions. Three groups: "hidden states", "router", "all logits".
+std::vector<group> check_states(const model_inputs& in, const state_tensors& states,
+                                const program::verified_program& program);
+
+}  // namespace troupe::check
