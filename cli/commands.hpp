@@ -51,7 +51,7 @@ struct context {
   std::function<int()> run;
 };
 
-// "error: <text>" on stderr (red on a terminal). Answers the exit status that fits the code.
+// "troupe: error: <text>" on stderr (red on a terminal). Answers the exit status that fits the code.
 int report(const error& e);
 // The same for a wrong command line: exit_usage.
 int report_usage(std::string_view text);

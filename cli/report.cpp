@@ -12,7 +12,7 @@ namespace {
 void print_error(std::string_view text) {
   const char* no_colour = std::getenv("NO_COLOR");
   const bool colour = isatty(STDERR_FILENO) == 1 && !(no_colour && *no_colour);
-  fmt::print(stderr, "{} {}\n", colour ? "\x1b[1;31merror:\x1b[0m" : "error:", text);
+  fmt::print(stderr, "troupe: {} {}\n", colour ? "\x1b[1;31merror:\x1b[0m" : "error:", text);
 }
 
 }  // namespace

@@ -1,0 +1,101 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "cli/commands.hpp"
+#include "cli/local.hpp"
+#include "cli/output.hpp"
+
+namespace troupe::cli {
+namespace {
+
+struct module_command {
+  std::string file;
+  bool json = false;
+};
+
+boost::json::object describe(const modules::module& m) {
+  boost::json::array architectures;
+  for (const std::string& a : m.architectures()) architectures.emplace_back(a);
+  return {{"name", m.name()},
+          {"version", m.version()},
+          {"summary", m.summary()},
+          {"architectures", std::move(architectures)},
+          {"abi_major", m.abi_major()},
+          {"abi_minor", m.abi_minor()},
+          {"sha256", m.sha256()},
+          {"file", m.origin().string()},
+          {"staged", m.staged_path().string()}};
+}
+
+std::string describe_in_words(const modules::module& m) {
+  return fmt::format(
+      "{} {}\n  {}\n\n  architectures  {}\n  ABI            {}.{}\n  sha256         {}\n  file           "
+      "{}\n  staged at      {}\n",
+      m.name(), m.version(), m.summary(), fmt::join(m.architectures(), ", "), m.abi_major(), m.abi_minor(),
+      m.sha256(), m.origin().string(), m.staged_path().string());
+}
+
+int inspect(const module_command& c, const context& shared) {
+  const auto store = modules::store::open(shared.paths.module_store);
+  if (!store) return report(store.error());
+  const auto module = store->load(c.file);
+  if (!module) return report(module.error());
+  return (c.json ? write_json(describe(**module)) : write_out(describe_in_words(**module))) ? exit_ok
+                                                                                            : exit_failed;
+}
+
+int list(const module_command& c, const context& shared) {
+  const auto known = load_modules(shared.paths);
+  if (!known) return report(known.error());
+  bool written = true;
+  if (c.json) {
+    boost::json::array modules, broken;
+    for (const auto& m : known->registry.all()) modules.push_back(describe(*m));
+    for (const error& e : known->broken) broken.emplace_back(e.text);
+    written = write_json(boost::json::object{{"folder", shared.paths.modules.string()},
+                                             {"modules", std::move(modules)},
+                                             {"broken", std::move(broken)}});
+  } else {
+    std::vector<std::vector<std::string>> rows{{"MODULE", "VERSION", "ABI", "ARCHITECTURES", "SUMMARY"}};
+    for (const auto& m : known->registry.all())
+      rows.push_back({m->name(), m->version(), fmt::format("{}.{}", m->abi_major(), m->abi_minor()),
+                      fmt::format("{}", fmt::join(m->architectures(), ", ")), m->summary()});
+    written = write_out(rows.size() > 1 ? table(rows)
+                                        : fmt::format("no modules in {}\n", shared.paths.modules.string()));
+    for (const error& e : known->broken) fmt::print(stderr, "troupe: warning: {}\n", e.text);
+  }
+  return written && known->broken.empty() ? exit_ok : exit_failed;
+}
+
+}  // namespace
+
+void add_module(CLI::App& app, context& shared) {
+  auto o = std::make_shared<module_command>();
+  auto* command =
+      app.add_subcommand("module", "Look at modules, the libraries that know model architectures");
+  command->require_subcommand(1);
+  command->footer(
+      "Examples:\n"
+      "  troupe module list\n"
+      "  troupe module inspect ./libmine.so --json\n");
+
+  auto* one = command->add_subcommand("inspect", "Say what a module file is, or why it is none");
+  one->add_option("file", o->file, "Shared library")->required();
+  one->add_flag("--json", o->json, "One JSON object on stdout");
+  one->footer(
+      "The file is copied to the module store and loaded from there: look only at files that you trust.\n\n"
+      "Example:\n  troupe module inspect lib/troupe/modules/mixtral.so\n");
+  one->callback([o, &shared] { shared.run = [o, &shared] { return inspect(*o, shared); }; });
+
+  auto* all = command->add_subcommand("list", "List the installed modules");
+  all->add_flag("--json", o->json, "One JSON object on stdout");
+  all->footer("Example:\n  troupe module list\n");
+  all->callback([o, &shared] { shared.run = [o, &shared] { return list(*o, shared); }; });
+}
+
+}  // namespace troupe::cli

@@ -1,0 +1,82 @@
+#include <fmt/format.h>
+
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+#include <CLI/CLI.hpp>
+#include <iterator>
+#include <memory>
+
+#include "cli/commands.hpp"
+#include "cli/model_table.hpp"
+#include "cli/output.hpp"
+#include "cli/reach.hpp"
+#include "kernel/base/text.hpp"
+
+namespace troupe::cli {
+namespace {
+
+std::string duration_text(std::uint64_t ms) {
+  const std::uint64_t s = ms / 1000;
+  if (s < 60) return fmt::format("{} s", s);
+  if (s < 3600) return fmt::format("{} min {} s", s / 60, s % 60);
+  return fmt::format("{} h {} min", s / 3600, s / 60 % 60);
+}
+
+boost::json::object status_json(const client::server_status& s) {
+  boost::json::array restarts;
+  for (const auto& r : s.restarts)
+    restarts.push_back(
+        boost::json::object{{"actor", r.actor}, {"restarts", r.restarts}, {"last_reason", r.last_reason}});
+  return {{"version", s.version},
+          {"uptime_ms", s.uptime_ms},
+          {"clients", s.clients},
+          {"open_requests", s.open_requests},
+          {"bad_frames", s.bad_frames},
+          {"cache", boost::json::object{{"blocks", s.cache.blocks},
+                                        {"free_blocks", s.cache.free_blocks},
+                                        {"cached_blocks", s.cache.cached_blocks},
+                                        {"block_bytes", s.cache.block_bytes}}},
+          {"models", models_json(s.models)},
+          {"restarts", std::move(restarts)}};
+}
+
+std::string status_text(const client::server_status& s, const std::string& endpoint) {
+  std::string out = fmt::format(
+      "Troupe {} at {}, up {}\nclients {}   open requests {}   refused frames {}\n"
+      "cache    {} of {} blocks in use, {} each; {} of the free ones hold reusable prefixes\n\n{}",
+      s.version, endpoint, duration_text(s.uptime_ms), s.clients, s.open_requests, s.bad_frames,
+      s.cache.blocks - s.cache.free_blocks, s.cache.blocks, human_bytes(s.cache.block_bytes),
+      s.cache.cached_blocks, models_text(s.models));
+  if (!s.restarts.empty()) out += "\nrestarted since the start:\n";
+  for (const auto& r : s.restarts)
+    fmt::format_to(std::back_inserter(out), "  {} {} times, last: {}\n", r.actor, r.restarts, r.last_reason);
+  return out;
+}
+
+int show_status(bool json, const context& shared) {
+  const auto server = reach(shared, "");
+  if (!server) return report(server.error());
+  try {
+    const auto s = server->connection.status();
+    return (json ? write_json(status_json(s)) : write_out(status_text(s, server->connection.endpoint())))
+               ? exit_ok
+               : exit_failed;
+  } catch (const client::failure& f) {
+    return report(to_error(f));
+  }
+}
+
+}  // namespace
+
+void add_status(CLI::App& app, context& shared) {
+  auto json = std::make_shared<bool>(false);
+  auto* command = app.add_subcommand("status", "Show how a server is doing");
+  command->add_flag("--json", *json, "One JSON object on stdout");
+  command->footer(
+      "Examples:\n"
+      "  troupe status\n"
+      "  troupe status --json | jq .cache.free_blocks\n");
+  command->callback([json, &shared] { shared.run = [json, &shared] { return show_status(*json, shared); }; });
+}
+
+}  // namespace troupe::cli
