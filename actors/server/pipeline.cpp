@@ -1,0 +1,119 @@
+// The pipeline: which actors a server runs, in which order, with which restart rule.
+//
+//   client -> gateway -> tokenizer -> scheduler -> cache_manager -> executor -> tokenizer -> gateway -> client
+//
+// Start goes down the list, from the model outward; stop goes up it: the gateway opens last and closes first, so that a stop
+// drains. Every actor is announced to every other by its id, again after each restart; what each does at the
+// restart of another stands in its header.
+#include "actors/server/pipeline.hpp"
+
+#include <fmt/format.h>
+
+#include <caf/actor_cast.hpp>
+#include <utility>
+
+#include "actors/cache_manager/cache_manager.hpp"
+#include "actors/executor/executor.hpp"
+#include "actors/gateway/gateway.hpp"
+#include "actors/host/host.hpp"
+#include "actors/scheduler/scheduler.hpp"
+#include "actors/tokenizer/tokenizer_actor.hpp"
+#include "ops/device/open_backend.hpp"
+
+namespace troupe {
+
+namespace {
+
+using supervision::child_spec;
+using supervision::restart_rule;
+using namespace std::chrono_literals;
+
+// A child that is made anew from the same options at each start.
+template <class Handle, class Options>
+child_spec child(std::string id, Handle (*spawn)(caf::actor_system&, Options),
+                 std::decay_t<Options> options) {
+  return {.id = std::move(id),
+          .spawn =
+              [spawn, options = std::move(options)](caf::actor_system& system) {
+                return caf::actor_cast<caf::strong_actor_ptr>(spawn(system, options));
+              },
+          .restart = restart_rule::always,
+          .at_most = 10,
+          .within = 60s,
+          .stop_grace = 5s};
+}
+
+host_options host_of(const prepared_model_ptr& model, const pipeline_parts& parts) {
+  return {.model = model, .on_load = [id = model->id, on_load = parts.on_load](const auto& outcome) {
+            if (on_load) on_load(id, outcome ? result<void>{} : fail(outcome.error()));
+          }};
+}
+
+executor_options executor_of(const pipeline_parts& parts) {
+  executor_options options;
+  options.backend.threads = parts.config.device.threads;
+  options.backend.blocks = parts.config.cache.blocks();
+  options.backend.block_bytes = parts.config.cache.block.bytes;
+  options.open_backend = [library = parts.backend](const ops::backend_options& wanted) {
+    return ops::open_backend(library, wanted);
+  };
+  options.show_progress = parts.show_progress;
+  return options;
+}
+
+cache_manager_options cache_manager_of(const pipeline_parts& parts) {
+  return {.blocks = parts.config.cache.blocks(),
+          .block_bytes = parts.config.cache.block.bytes,
+          .prefix_caching = parts.config.cache.prefix_cache};
+}
+
+scheduler_options scheduler_of(const prepared_model_ptr& model, const pipeline_parts& parts) {
+  const auto& wanted = parts.config.scheduler;
+  scheduler_options options;
+  options.planner.model = model->id;
+  options.planner.max_sequences = wanted.max_sequences;
+  options.planner.step_tokens = wanted.step_tokens;
+  options.planner.queue_limit = wanted.queue_limit;
+  return options;
+}
+
+tokenizer_options tokenizer_of(const prepared_model_ptr& model, std::uint32_t worker) {
+  return {.model = model, .worker = worker};
+}
+
+std::vector<gateway::restart_count> restarts_of(const supervision::roster& actors) {
+  std::vector<gateway::restart_count> counts;
+  for (auto& entry : actors.entries())
+    if (entry.restarts > 0) counts.push_back({entry.id, entry.restarts, entry.last_reason});
+  return counts;
+}
+
+gateway_options gateway_of(const pipeline_parts& parts) {
+  gateway_options options;
+  options.door = parts.door;
+  for (const auto& model : parts.models) options.models.push_back({model, parts.config.tokenizer.workers});
+  options.server = fmt::format("troupe {}", TROUPE_VERSION);
+  options.restarts = [actors = parts.actors] { return restarts_of(*actors); };
+  return options;
+}
+
+}  // namespace
+
+std::vector<child_spec> make_pipeline(const pipeline_parts& parts) {
+  std::vector<child_spec> list;
+  for (const auto& model : parts.models)
+    list.push_back(child(fmt::format("host/{}", model->id.value), spawn_host, host_of(model, parts)));
+  list.push_back(child("executor", spawn_executor, executor_of(parts)));
+  list.push_back(child("cache_manager", spawn_cache_manager, cache_manager_of(parts)));
+  for (const auto& model : parts.models)
+    list.push_back(
+        child(fmt::format("scheduler/{}", model->id.value), spawn_scheduler, scheduler_of(model, parts)));
+  for (const auto& model : parts.models)
+    for (std::uint32_t worker = 0; worker < parts.config.tokenizer.workers; ++worker)
+      list.push_back(child(fmt::format("tokenizer/{}/{}", model->id.value, worker), spawn_tokenizer,
+                           tokenizer_of(model, worker)));
+  list.push_back(child("gateway", spawn_gateway, gateway_of(parts)));
+  return list;
+}
+
+}  // namespace troupe

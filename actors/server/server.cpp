@@ -1,0 +1,205 @@
+#include "actors/server/server.hpp"
+
+#include <fmt/format.h>
+
+#include <caf/actor_cast.hpp>
+#include <caf/actor_system.hpp>
+#include <caf/actor_system_config.hpp>
+#include <caf/scoped_actor.hpp>
+#include <caf/send.hpp>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include "actors/server/pipeline.hpp"
+#include "actors/server/start_gate.hpp"
+#include "actors/types.hpp"
+#include "kernel/supervision/supervisor.hpp"
+#include "kernel/telemetry/log.hpp"
+
+namespace troupe {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t framework_threads = 2;  // for actors without a thread of their own; they never block
+
+// Everything is set here: the framework's own reading of arguments and files stays out.
+struct actor_config : caf::actor_system_config {
+  actor_config() {
+    add_message_types<caf::id_block::troupe>();
+    set("scheduler.policy",
+        caf::atom("sharing"));  // no idle spinning, and the shorter tail beside detached actors
+    set("scheduler.max-threads", framework_threads);
+  }
+};
+
+void announce(const caf::strong_actor_ptr& to, const std::string& id, const caf::strong_actor_ptr& who) {
+  caf::anon_send(caf::actor_cast<caf::actor>(to), peer_atom::value, id, who);
+}
+
+struct loaded_modules {
+  modules::registry known;
+  std::vector<error> skipped;
+};
+
+// A bad file in a module folder costs that module only: a model that needs it will say so.
+result<loaded_modules> load_modules(const config::modules_section& wanted,
+                                    const config::install_paths& paths) {
+  auto store = modules::store::open(wanted.store.empty() ? paths.module_store : wanted.store);
+  if (!store) return fail(std::move(store.error()));
+  auto folders = wanted.folders;
+  if (folders.empty()) folders.push_back(paths.modules);
+  loaded_modules made;
+  for (const fs::path& folder : folders) {
+    if (std::error_code ignored; !fs::is_directory(folder, ignored))
+      return fail(error_code::not_found, "module folder {} does not exist", folder.string());
+    for (error& problem : made.known.add_folder(*store, folder)) {
+      log::warning("server", "module skipped", {{"reason", problem.text}});
+      made.skipped.push_back(std::move(problem));
+    }
+  }
+  return made;
+}
+
+result<std::vector<prepared_model_ptr>> prepare_models(const std::vector<config::model_section>& wanted,
+                                                       const modules::registry& known) {
+  std::vector<prepared_model_ptr> made;
+  for (const auto& model : wanted) {
+    const model_id id{static_cast<std::uint32_t>(made.size())};
+    auto prepared = prepare_model({id, model.name, model.path, model.max_context}, known);
+    if (!prepared) return fail(std::move(prepared.error()));
+    log::info("server", "model prepared",
+              {{"model", (*prepared)->name},
+               {"module", (*prepared)->module->name()},
+               {"path", model.path.string()}});
+    made.push_back(std::move(*prepared));
+  }
+  return made;
+}
+
+// An architecture that nobody serves may be that of a module which could not be loaded.
+error with_skipped(error problem, const std::vector<error>& skipped) {
+  if (problem.code != error_code::unknown_architecture) return problem;
+  for (const error& e : skipped) problem.text += fmt::format("; not loaded: {}", e.text);
+  return problem;
+}
+
+result<std::shared_ptr<gateway::zmq_door>> open_door(const config::configuration& wanted) {
+  gateway::door_options options;
+  options.endpoints = wanted.server.listen;
+  options.max_request_bytes = wanted.limits.request.bytes;
+  options.outbox_messages = wanted.limits.outbox_messages;
+  options.limits.open_requests_per_client = wanted.limits.open_requests_per_client;
+  return gateway::open_zmq_door(options);
+}
+
+}  // namespace
+
+// In the order of their making; the door outlives the actors, which may still send through it.
+struct server::parts {
+  explicit parts(std::size_t models) : gate(models) {}
+  ~parts() { stop(); }
+
+  void run(server_options& options) {
+    supervision::supervisor_options how;
+    how.children = make_pipeline(pipeline);
+    how.announce = announce;
+    how.seen = pipeline.actors;
+    how.gave_up = [this, tell = options.gave_up](const std::string& why) {
+      gate.fail_with({error_code::internal, why});
+      if (tell) tell(why);
+    };
+    root = supervision::spawn_supervisor(system, std::move(how));
+  }
+
+  // Waits until the supervisor has stopped everything. No actor is left in a scope when the framework waits for the last one.
+  void stop() {
+    if (!root || std::exchange(stopped, true)) return;
+    caf::scoped_actor self{system};
+    self->monitor(root);
+    stop_root();
+    self->receive([](const caf::down_msg&) {});
+  }
+
+  void stop_root() const { supervision::stop(caf::actor_cast<caf::strong_actor_ptr>(root)); }
+
+  // True = everything that was open has finished.
+  bool drain(std::chrono::milliseconds deadline) {
+    const auto gateway = caf::actor_cast<gateway_actor>(pipeline.actors->find("gateway"));
+    if (!gateway) return false;
+    bool in_time = false;
+    caf::scoped_actor self{system};
+    self->request(gateway, caf::infinite, drain_atom::value, static_cast<std::uint64_t>(deadline.count()))
+        .receive(
+            [&](bool finished) { in_time = finished; },
+            [](const caf::error&) {});  // it was stopped, or has died: what was open has ended in an error
+    return in_time;
+  }
+
+  pipeline_parts pipeline;
+  std::vector<error> skipped_modules;
+  start_gate gate;
+  actor_config config;
+  caf::actor_system system{config};
+  caf::actor root;  // set before any other thread can ask for it
+  bool stopped = false;
+};
+
+result<std::unique_ptr<server>> server::start(server_options options) {
+  auto& wanted = options.config;
+  if (wanted.models.empty()) wanted.models.push_back({.path = options.paths.demo_model});
+  if (auto valid = config::check(wanted); !valid) return fail(std::move(valid.error()));
+  auto modules = load_modules(wanted.modules, options.paths);
+  if (!modules) return fail(std::move(modules.error()));
+  auto models = prepare_models(wanted.models, modules->known);
+  if (!models) return fail(with_skipped(std::move(models.error()), modules->skipped));
+  auto door = open_door(wanted);
+  if (!door) return fail(std::move(door.error()));
+
+  auto made = std::make_unique<parts>(models->size());
+  made->skipped_modules = std::move(modules->skipped);
+  auto& pipeline = made->pipeline;
+  pipeline.config = wanted;
+  pipeline.models = std::move(*models);
+  pipeline.backend = options.paths.backend(wanted.device.backend);
+  pipeline.door = std::move(*door);
+  pipeline.actors = std::make_shared<supervision::roster>();
+  pipeline.show_progress = options.show_progress;
+  pipeline.on_load = [&gate = made->gate](model_id model, const result<void>& outcome) {
+    outcome ? gate.loaded(model) : gate.fail_with(outcome.error());
+  };
+  made->run(options);
+  if (auto ready = made->gate.wait(); !ready) return fail(std::move(ready.error()));
+  return std::unique_ptr<server>(new server(std::move(made)));
+}
+
+server::server(std::unique_ptr<parts> p) : parts_(std::move(p)) {}
+server::~server() = default;
+
+bool server::drain_and_stop(std::chrono::milliseconds deadline) {
+  const bool in_time = parts_->drain(deadline);
+  parts_->stop();
+  return in_time;
+}
+
+void server::stop_now() {
+  supervision::stop(caf::actor_cast<caf::strong_actor_ptr>(parts_->root));
+}
+
+const std::vector<std::string>& server::endpoints() const {
+  return parts_->pipeline.door->endpoints();
+}
+const std::vector<prepared_model_ptr>& server::models() const {
+  return parts_->pipeline.models;
+}
+const std::vector<error>& server::skipped_modules() const {
+  return parts_->skipped_modules;
+}
+const supervision::roster& server::actors() const {
+  return *parts_->pipeline.actors;
+}
+
+}  // namespace troupe
