@@ -19,10 +19,10 @@ class module {
   virtual const std::string& name() const = 0;
   virtual const std::string& version() const = 0;
   virtual const std::string& summary() const = 0;
-  virtual const std::string& sha256() const = 0;                       // of the file, lowercase hex
-  virtual const std::vector<std::string>& architectures() const = 0;   // Hugging Face names it serves
-  virtual const std::filesystem::path& staged_path() const = 0;        // content-addressed copy that is mapped
-  virtual const std::filesystem::path& origin() const = 0;             // the operator's file
+  virtual const std::string& sha256() const = 0;                      // of the file, lowercase hex
+  virtual const std::vector<std::string>& architectures() const = 0;  // Hugging Face names it serves
+  virtual const std::filesystem::path& staged_path() const = 0;       // content-addressed copy that is mapped
+  virtual const std::filesystem::path& origin() const = 0;            // the operator's file
   virtual std::uint16_t abi_major() const = 0;
   virtual std::uint16_t abi_minor() const = 0;
 

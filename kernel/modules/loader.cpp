@@ -1,0 +1,124 @@
+// From a file to a module: read, copy, map, check the table.
+#include <boost/dll/shared_library.hpp>
+
+#include "kernel/modules/build.hpp"
+#include "kernel/modules/modules.hpp"
+#include "kernel/modules/stage.hpp"
+
+namespace troupe::modules {
+
+namespace {
+
+namespace fs = std::filesystem;
+namespace dll = boost::dll;
+
+constexpr std::size_t max_architectures = 256;
+
+// The library is the last member to go: the table is part of it.
+class loaded_module final : public module {
+ public:
+  loaded_module(dll::shared_library library, const troupe_module& table, std::string sha256, fs::path staged,
+                fs::path origin)
+      : library_(std::move(library)),
+        table_(table),
+        name_(table.name),
+        version_(table.version),
+        summary_(table.summary),
+        sha256_(std::move(sha256)),
+        staged_(std::move(staged)),
+        origin_(std::move(origin)) {
+    for (const char* const* name = table.architectures; *name != nullptr; ++name)
+      architectures_.emplace_back(*name);
+  }
+
+  const std::string& name() const override { return name_; }
+  const std::string& version() const override { return version_; }
+  const std::string& summary() const override { return summary_; }
+  const std::string& sha256() const override { return sha256_; }
+  const std::vector<std::string>& architectures() const override { return architectures_; }
+  const fs::path& staged_path() const override { return staged_; }
+  const fs::path& origin() const override { return origin_; }
+  std::uint16_t abi_major() const override { return table_.abi_major; }
+  std::uint16_t abi_minor() const override { return table_.abi_minor; }
+
+  result<program::verified_program> build(std::string_view config_json) const override {
+    return run_build(table_, fmt::format("module {} {}", name_, version_), config_json);
+  }
+
+ private:
+  dll::shared_library library_;  // closed with the object; nothing below points into it but table_
+  const troupe_module& table_;
+  std::string name_, version_, summary_, sha256_;
+  std::vector<std::string> architectures_;
+  fs::path staged_, origin_;
+};
+
+std::string field_problem(const troupe_module& table) {
+  const auto is_empty = [](const char* text) { return text == nullptr || *text == '\0'; };
+  if (is_empty(table.name)) return "name";
+  if (is_empty(table.version)) return "version";
+  if (is_empty(table.summary)) return "summary";
+  if (table.architectures == nullptr || table.architectures[0] == nullptr) return "architectures";
+  if (table.build == nullptr) return "build";
+  return {};
+}
+
+result<void> check_table(const troupe_module* table, const std::string& file) {
+  if (table == nullptr)
+    return fail(error_code::bad_module, "{}: {} answered null", file, TROUPE_MODULE_ENTRY_NAME);
+  if (table->abi_major != TROUPE_ABI_MAJOR)
+    return fail(error_code::bad_module,
+                "{}: built for module interface {}.{}, this Troupe speaks {}.{}: rebuild the module against "
+                "this Troupe's "
+                "<troupe/module.h>, or use a Troupe of the module's generation",
+                file, table->abi_major, table->abi_minor, TROUPE_ABI_MAJOR, TROUPE_ABI_MINOR);
+  if (table->struct_size < sizeof(troupe_module))
+    return fail(error_code::bad_module,
+                "{}: its table has {} bytes, expected at least {}: rebuild the module", file,
+                table->struct_size, sizeof(troupe_module));
+  if (const auto field = field_problem(*table); !field.empty())
+    return fail(error_code::bad_module, "{}: the field {} of its table is empty", file, field);
+  std::size_t count = 0;
+  while (count <= max_architectures && table->architectures[count] != nullptr) ++count;
+  if (count > max_architectures)
+    return fail(error_code::bad_module, "{}: architectures: more than {}: is the list ended by null?", file,
+                max_architectures);
+  return {};
+}
+
+}  // namespace
+
+result<store> store::open(const fs::path& folder) {
+  std::error_code code;
+  fs::create_directories(folder, code);
+  if (code)
+    return fail(error_code::not_found, "{}: the module store cannot be created: {}", folder.string(),
+                code.message());
+  const fs::path absolute = fs::canonical(folder, code);
+  if (code || !fs::is_directory(absolute))
+    return fail(error_code::not_found, "{}: the module store is not a folder", folder.string());
+  return store(absolute);
+}
+
+result<module_ptr> store::load(const fs::path& file) const {
+  const auto bytes = read_library(file);
+  if (!bytes) return fail(bytes.error());
+  auto sha256 = sha256_hex(*bytes);
+  if (sha256.empty()) return fail(error_code::internal, "{}: SHA-256 is not available", file.string());
+  auto staged = stage(folder_, sha256, *bytes);
+  if (!staged) return fail(std::move(staged.error()));
+  try {
+    dll::shared_library library(*staged, dll::load_mode::rtld_now | dll::load_mode::rtld_local);
+    if (!library.has(TROUPE_MODULE_ENTRY_NAME))
+      return fail(error_code::bad_module, "{}: not a module: it does not export {}", file.string(),
+                  TROUPE_MODULE_ENTRY_NAME);
+    const troupe_module* table = library.get<const troupe_module*()>(TROUPE_MODULE_ENTRY_NAME)();
+    if (auto ok = check_table(table, file.string()); !ok) return fail(std::move(ok.error()));
+    return std::make_shared<const loaded_module>(std::move(library), *table, std::move(sha256),
+                                                 std::move(*staged), file);
+  } catch (const std::exception& e) {
+    return fail(error_code::bad_module, "{}: cannot be loaded: {}", file.string(), e.what());
+  }
+}
+
+}  // namespace troupe::modules

@@ -1,0 +1,150 @@
+// Mixtral: a decoder of equal layers, each attention and then a mixture of experts, both behind an RMSNorm and added to
+// the residual stream.
+//
+// T tokens of the step  D hidden  H heads  K kv heads  Dh head size  E experts  F expert hidden  V vocabulary
+#include <troupe/sdk/module.hpp>
+
+namespace {
+
+using namespace troupe::sdk;
+using std::uint32_t;
+using troupe::program::Partition;
+using troupe::program::RouterNorm;
+
+struct mixtral_config {
+  uint32_t vocab, hidden, layers, heads, kv_heads, head_dim, experts, top_k, expert_hidden, context;
+  float norm_eps;
+  double rope_theta;
+  bool tied;  // the output uses the embedding's weight
+  int bos_id;
+  std::vector<int> eos_ids;
+};
+
+uint32_t positive(const json& c, const char* key) {
+  const auto value = c.get<uint32_t>(key);
+  if (value == 0) c.find(key)->wrong("an integer above 0");
+  return value;
+}
+
+// Published files write rope_theta at the root; transformers v5 writes it into rope_parameters.
+double read_theta(const json& c) {
+  if (const json* scaling = c.find("rope_scaling"))
+    throw unsupported_error("rope_scaling: expected null, found " + scaling->describe());
+  const json* parameters = c.find("rope_parameters");
+  if (parameters == nullptr) return c.get_or<double>("rope_theta", 1e6);
+  if (const auto type = parameters->get_or<std::string>("rope_type", "default"); type != "default")
+    throw unsupported_error("rope_parameters.rope_type: expected \"default\", found \"" + type + "\"");
+  return parameters->get<double>("rope_theta");
+}
+
+std::vector<int> read_eos(const json& c) {
+  const json* eos = c.find("eos_token_id");  // one id or several
+  if (eos == nullptr) return {};
+  return eos->type() == json::kind::array ? eos->as<std::vector<int>>() : std::vector{eos->as<int>()};
+}
+
+// sliding_window is not read: early published files carry 4096, but Mixtral was trained with and attends to all positions.
+mixtral_config read_config(const json& c) {
+  mixtral_config m;
+  m.vocab = positive(c, "vocab_size");
+  m.hidden = positive(c, "hidden_size");
+  m.layers = positive(c, "num_hidden_layers");
+  m.heads = positive(c, "num_attention_heads");
+  m.kv_heads = c.find("num_key_value_heads") ? positive(c, "num_key_value_heads") : m.heads;
+  m.head_dim = c.find("head_dim") ? positive(c, "head_dim") : m.hidden / m.heads;
+  m.experts = positive(c, "num_local_experts");
+  m.top_k = positive(c, "num_experts_per_tok");
+  m.expert_hidden = positive(c, "intermediate_size");
+  m.context = positive(c, "max_position_embeddings");
+  m.norm_eps = c.get_or<float>("rms_norm_eps", 1e-5f);
+  m.rope_theta = read_theta(c);
+  m.tied = c.get_or<bool>("tie_word_embeddings", false);
+  m.bos_id = c.get_or<int>("bos_token_id", -1);
+  m.eos_ids = read_eos(c);
+  if (!c.find("head_dim") && m.hidden % m.heads != 0)
+    c.find("num_attention_heads")->wrong("a divisor of hidden_size");
+  if (m.heads % m.kv_heads != 0) c.find("num_key_value_heads")->wrong("a divisor of num_attention_heads");
+  if (m.head_dim % 2 != 0)
+    throw config_error("head_dim: expected an even number, found " + std::to_string(m.head_dim));
+  if (m.top_k > m.experts) c.find("num_experts_per_tok")->wrong("at most num_local_experts");
+  if (!(m.norm_eps > 0)) c.find("rms_norm_eps")->wrong("a number above 0");
+  if (!(m.rope_theta > 0)) throw config_error("rope_theta: expected a number above 0");
+  if (const auto act = c.get_or<std::string>("hidden_act", "silu"); act != "silu")
+    throw unsupported_error("hidden_act: expected \"silu\", found \"" + act + "\"");
+  return m;
+}
+
+// h [T, D] -> [T, D]
+tensor_ref attention(builder& b, const builder::scoped& layer, const mixtral_config& c, tensor_ref h,
+                     cache_ref cache, uint32_t i) {
+  const rope_options rope = {.head_dim = c.head_dim, .theta = c.rope_theta};
+  const uint32_t queries = c.heads * c.head_dim, keys = c.kv_heads * c.head_dim;
+  const weight_options rows = {.partition = Partition::rows}, columns = {.partition = Partition::columns};
+  const auto q = b.rope(b.linear(h, layer.weight("self_attn.q_proj.weight", {queries, c.hidden}, rows)),
+                        rope);  // [T, H·Dh]
+  const auto k = b.rope(b.linear(h, layer.weight("self_attn.k_proj.weight", {keys, c.hidden}, rows)),
+                        rope);                                                                  // [T, K·Dh]
+  const auto v = b.linear(h, layer.weight("self_attn.v_proj.weight", {keys, c.hidden}, rows));  // [T, K·Dh]
+  const auto out = b.attention(
+      q, k, v, cache,
+      {.heads = c.heads, .kv_heads = c.kv_heads, .head_dim = c.head_dim, .cache_layer = i});  // [T, H·Dh]
+  return b.linear(out, layer.weight("self_attn.o_proj.weight", {c.hidden, queries}, columns));
+}
+
+// h [T, D] -> [T, D]. Two spellings: w1 (gate), w3 (up), w2 (down) per expert, as published; and stacked, gate and up in one
+// tensor of [E, 2F, D], as transformers v5 saves them.
+tensor_ref experts(builder& b, const builder::scoped& layer, const mixtral_config& c, tensor_ref h) {
+  const auto stacked_over = [&](const char* name, const shape& dimensions, const char* per_expert,
+                                const spelling& stacked) {
+    return layer.weight(
+        name, dimensions,
+        {.partition = Partition::experts, .spellings = {layer.per_expert(per_expert, c.experts), stacked}});
+  };
+  const uint32_t E = c.experts, F = c.expert_hidden, D = c.hidden;
+  const auto router = layer.weight(
+      "mlp.gate.weight", {E, D},
+      {.spellings = {layer.stored("block_sparse_moe.gate.weight"), layer.stored("mlp.gate.weight")}});
+  const auto gate = stacked_over("mlp.experts.gate", {E, F, D}, "block_sparse_moe.experts.*.w1.weight",
+                                 layer.part("mlp.experts.gate_up_proj", 1, 0, F));
+  const auto up = stacked_over("mlp.experts.up", {E, F, D}, "block_sparse_moe.experts.*.w3.weight",
+                               layer.part("mlp.experts.gate_up_proj", 1, F, 2 * std::uint64_t{F}));
+  const auto down = stacked_over("mlp.experts.down", {E, D, F}, "block_sparse_moe.experts.*.w2.weight",
+                                 layer.stored("mlp.experts.down_proj"));
+  const auto logits = b.linear(h, router);  // [T, E]
+  b.probe("router." + layer.path("mlp.gate"), logits);
+  const auto chosen = b.router(logits, {.top_k = c.top_k, .norm = RouterNorm::sum});  // [T, k] twice
+  return b.experts(h, chosen, {gate, up, down});
+}
+
+void build(builder& b, const json& root) {
+  const auto c = read_config(root);
+  b.facts({.architecture = "MixtralForCausalLM",
+           .vocabulary = c.vocab,
+           .hidden = c.hidden,
+           .layers = c.layers,
+           .context_tokens = c.context,
+           .bos_id = c.bos_id,
+           .eos_ids = c.eos_ids});
+  const auto cache = b.kv_cache("kv", {.layers = c.layers, .kv_heads = c.kv_heads, .head_dim = c.head_dim});
+  const auto table = b.weight("model.embed_tokens.weight", {c.vocab, c.hidden});
+  auto x = b.embed(table);  // [T, D]
+  for (uint32_t i = 0; i < c.layers; ++i) {
+    b.probe("hidden_states." + std::to_string(i), x);
+    const auto layer = b.scope("model.layers", i);
+    auto h = b.rms_norm(x, layer.weight("input_layernorm.weight", {c.hidden}), c.norm_eps);
+    x = b.add(x, attention(b, layer, c, h, cache, i));
+    h = b.rms_norm(x, layer.weight("post_attention_layernorm.weight", {c.hidden}), c.norm_eps);
+    x = b.add(x, experts(b, layer, c, h));
+  }
+  x = b.rms_norm(x, b.weight("model.norm.weight", {c.hidden}), c.norm_eps);
+  b.probe("hidden_states." + std::to_string(c.layers), x);
+  const auto head =
+      c.tied ? table : b.weight("lm_head.weight", {c.vocab, c.hidden}, {.partition = Partition::rows});
+  b.logits(b.linear(b.select_rows(x), head));  // [R, V]
+}
+
+}  // namespace
+
+TROUPE_MODULE("mixtral", "1.0.0",
+              "Mixtral 8x7B, 8x22B and their kin: every layer a softmax-routed mixture of experts", build,
+              "MixtralForCausalLM")
