@@ -177,10 +177,6 @@ result<admitted_request> admit(const text_model& model, std::uint64_t request_id
   out.stream = request.stream();
   out.echo = request.echo();
   out.skip_special_tokens = request.skip_special_tokens();
-  if (out.echo)
-    out.prompt_text = request.prompt_type() == wire::Prompt::TokenPrompt
-                          ? model.tokenizer->decode(out.prompt, out.skip_special_tokens)
-                          : std::move(prompt->text);
   if (request.logprobs()) out.top_logprobs = static_cast<std::int32_t>(request.top_logprobs());
   out.prompt_logprobs = request.prompt_logprobs();
   out.received_ns = received_ns;

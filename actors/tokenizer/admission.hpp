@@ -42,7 +42,6 @@ struct admission_limits {
 struct admitted_request {
   std::uint64_t request = 0;  // the client's id
   std::vector<std::int32_t> prompt;
-  std::string prompt_text;   // only if echo: a text as it was given, a chat as rendered, ids decoded
   wire::SamplingT sampling;  // complete; has_seed; the seed of choice 0
   std::vector<std::int32_t> stop_ids;
   std::vector<std::string> stop_strings;

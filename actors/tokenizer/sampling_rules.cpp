@@ -99,7 +99,7 @@ result<void> check_stops(const text_model& model, const wire::StopConditions& st
     if (s->size() == 0 || s->size() > limits.stop_string_bytes)
       return fail(error_code::invalid_request, "stop.strings[{}]: {} bytes, expected 1 to {}", i, s->size(),
                   limits.stop_string_bytes);
-    if (!is_valid_utf8({s->c_str(), s->size()}))
+    if (!utf8::is_valid({s->c_str(), s->size()}))
       return fail(error_code::invalid_request,
                   "stop.strings[{}]: not valid UTF-8: it could never appear in the text", i);
   }

@@ -1,0 +1,49 @@
+// The gateway: between the front door and the actors. Knows who asked for what; touches neither text nor tokens.
+//   hears    tick            from the door         takes what has arrived there; also the beat of its housekeeping
+//            arrive          from other doors      (client, request): the same for a request that comes as a message
+//            outgoing_batch  from tokenizers       on to the door; `last` closes the request
+//            drain (ms)      from whoever stops    no new work; answered true when all that was open has ended, or false when the
+//                                                  time was over and the rest was ended with shutting_down
+//            peer            from the supervisor   schedulers, tokenizers and the cache manager
+//   tells    admit, abandon  to a tokenizer        a stream stays with its worker
+//            Abort           to a scheduler        when the worker of a stream is gone
+//            status          to schedulers and the cache manager, with a time limit: a client's ServerStatus and ListModels
+//   owns     nothing that must survive: the table of open requests is the door's
+//   waits    never
+//   workers  without a live worker of its model a request waits for one, for `worker_wait` at most; the open requests of a worker
+//            that ends get `unavailable`
+//   death    its successor ends every request that was open with `unavailable` and has the tokenizers drop them
+#pragma once
+
+#include <caf/actor_system.hpp>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "actors/gateway/status_report.hpp"
+#include "actors/gateway/zmq/zmq_door.hpp"
+#include "actors/host/prepared_model.hpp"
+#include "actors/types.hpp"
+
+namespace troupe {
+
+struct served_model {
+  prepared_model_ptr model;
+  std::uint32_t workers = 1;  // in its tokenizer pool: "tokenizer/<m>/0" ...
+};
+
+struct gateway_options {
+  std::shared_ptr<gateway::zmq_door> door;
+  std::vector<served_model> models;  // the first one is the default; not empty
+  std::string server = "troupe";     // name and version, for Welcome and ServerStatus
+  std::chrono::milliseconds status_wait{500};
+  std::chrono::milliseconds worker_wait{10'000};
+  std::chrono::milliseconds keep_alive{2'000};  // an open request is told that it is, after that much silence
+  std::function<std::vector<gateway::restart_count>()> restarts;  // asked for ServerStatus; may be empty
+};
+
+gateway_actor spawn_gateway(caf::actor_system& system, gateway_options options);
+
+}  // namespace troupe
