@@ -41,7 +41,7 @@ thread_pool::~thread_pool() {
 void thread_pool::run(std::size_t count, std::size_t grain, void* context, part_function function) {
   if (count == 0) return;
   grain = std::max<std::size_t>(grain, 1);
-  const std::size_t most = std::min((count + grain - 1) / grain, std::size_t{size()} * parts_per_thread);
+  const std::size_t most = std::min(count / grain, std::size_t{size()} * parts_per_thread);
   if (most <= 1 || workers_.empty()) return function(context, 0, count, 0);
 
   const std::size_t part_size = (count + most - 1) / most;
