@@ -1,0 +1,161 @@
+// Decides which sequences of a model compute what in each step: continuous batching with chunked prefill over
+// leased cache blocks. The thinking of the scheduler without its mailbox: time is passed in, messages are taken out.
+//
+// - Sequences enter the batch in order of arrival as soon as a place and blocks for all their tokens are there.
+// - A step holds one token for every decoding sequence, then chunks of prompts, oldest first, up to a budget of tokens.
+// - Two plans may be in flight. The second continues behind tokens that are not known yet; a sequence that turns out to
+//   have ended is left out by the executor.
+// - Blocks are leased ahead. When the cache is full the newest sequence goes back to the front of the queue; it is
+//   computed again from its tokens later. What was sampled stays; what will be sampled does not depend on it.
+// - Whatever restarts, sequences go on the same way: back to the queue, in order, with their tokens.
+//
+// Use: after any event call take_release, next_lease and next_plan until they give nothing, then take_tokens.
+#pragma once
+
+#include <flatbuffers/flatbuffers.h>
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "actors/scheduler/sequence.hpp"
+#include "actors/scheduler/token_writer.hpp"
+
+namespace troupe {
+
+struct planner_options {
+  model_id model;
+  std::uint64_t incarnation = 1;     // differs after each restart of the scheduler
+  std::uint32_t max_sequences = 64;  // in the batch
+  std::uint32_t step_tokens = 512;   // of a step, decodes and chunks together
+  std::uint32_t queue_limit = 1024;  // sequences that wait; those that go back to the queue do not count
+  std::uint32_t plans_in_flight = 2;
+  std::uint32_t lease_ahead = 8;   // tokens; blocks are asked for that early
+  std::uint32_t max_failures = 3;  // executors that may end with a sequence in flight before it is given up
+  std::uint64_t unavailable_after_ns =
+      120'000'000'000;  // a sequence waits that long for a model that is not ready
+  std::uint64_t step_timeout_ns = 300'000'000'000;  // the model is not ready when a step takes longer
+};
+
+class batch_planner {
+ public:
+  explicit batch_planner(const planner_options& options);
+
+  // ---- requests ----
+  void submit(std::uint32_t destination, message<wire::Submit> request, std::uint64_t now_ns);
+  void abort(const wire::Abort& request);
+  void abort_destination(std::uint32_t destination);
+
+  // ---- the others ----
+  void model_loaded(const wire::ModelLoaded& loaded, std::uint64_t now_ns);
+  void executor_here();
+  void executor_gone(std::uint64_t now_ns);  // with all K/V
+  void cache_here();
+  void cache_gone(std::uint64_t now_ns);  // with all leases
+  void granted(std::uint64_t lease, const wire::LeaseGranted& answer);
+  void lease_failed(std::uint64_t lease);
+  void result(const wire::StepResult& result, std::uint64_t now_ns);
+  void tick(std::uint64_t now_ns);  // now and then: deadlines, and another try where there was no room
+
+  // ---- what is to be sent, in this order ----
+  std::optional<message<wire::Release>> take_release();
+  bool has_release() const { return !releases_.empty(); }
+  std::optional<message<wire::Lease>> next_lease();  // its number is lease() from then on
+  std::uint64_t lease() const { return lease_; }
+  std::optional<message<wire::StepPlan>> next_plan(std::uint64_t now_ns);
+  void take_tokens(std::vector<token_batch>& out) { writer_.take(out); }
+
+  // ---- status ----
+  bool idle() const { return waiting_.empty() && running_.empty(); }
+  bool ready() const { return executor_ && cache_ && pool_ != 0 && !stalled_; }
+  std::uint32_t waiting() const { return static_cast<std::uint32_t>(waiting_.size()); }
+  std::uint32_t running() const { return static_cast<std::uint32_t>(running_.size()); }
+  std::uint32_t in_flight() const { return static_cast<std::uint32_t>(in_flight_.size()); }
+  std::uint64_t generated_tokens() const { return generated_tokens_; }
+  std::uint64_t steps() const { return steps_; }
+  std::uint64_t preemptions() const { return preemptions_; }
+  std::uint64_t recoveries() const { return recoveries_; }
+  std::uint64_t pool() const { return pool_; }
+
+ private:
+  struct entry {  // a sequence's part in a plan
+    std::uint64_t id = 0;
+    std::uint32_t end = 0;  // positions [0, end) are computed with it
+    bool samples = false;
+  };
+  struct sent_plan {
+    std::uint64_t step = 0;
+    std::uint64_t sent_ns = 0;
+    std::vector<entry> entries;
+  };
+
+  // life of a sequence
+  sequence* find(std::uint64_t id);
+  void admit(sequence& s);
+  void forget(sequence& s);  // it is over
+  void drop(sequence& s);    // over here, the executor does not know yet
+  void finish_with(sequence& s, error_code error, std::string_view text);
+  void requeue(sequence& s, std::uint64_t now_ns);
+  void requeue_all(std::uint64_t now_ns);
+  void preempt(sequence& s, std::uint64_t now_ns);
+  void release(const sequence& s, bool keep_prefix);
+  bool fits(sequence& s);  // else it is finished with context_exceeded, or with nothing left to generate
+  void forget_flights();
+
+  // making a plan
+  void collect_growth(std::vector<sequence*>& out, bool& urgent);
+  void collect_admissions(std::vector<sequence*>& out);
+  message<wire::Lease> write_lease(const std::vector<sequence*>& items);
+  std::uint32_t wanted_positions(const sequence& s) const;
+  void make_room(std::uint64_t now_ns);
+  void plan_decodes(sent_plan& plan);
+  void plan_chunks(sent_plan& plan, std::uint64_t now_ns);
+  message<wire::StepPlan> write_plan(const sent_plan& plan);
+  flatbuffers::Offset<wire::BeginSequence> write_begin(const sequence& s);
+  void apply(sequence& s, const entry& e, const wire::SequenceStep* step, std::uint64_t now_ns);
+
+  planner_options options_;
+  bool executor_ = false;
+  bool cache_ = false;
+  bool stalled_ = false;
+  bool lease_under_way_ = false;
+  std::uint64_t lease_ = 0;         // number of the last lease
+  bool admission_blocked_ = false;  // no room for the first in the queue; until blocks are freed
+  std::uint64_t pool_ = 0;          // 0 = no model
+  std::uint64_t dead_pool_ = 0;     // pools up to this one are gone
+  bool proven_ = false;             // the executor has answered under pool_
+  std::uint64_t epoch_ = 0;
+  std::uint32_t block_tokens_ = 0;
+  std::uint32_t blocks_ = 0;
+
+  sequence_list waiting_;  // in order of arrival
+  sequence_list running_;  // in order of arrival
+  std::unordered_map<std::uint64_t, sequence*> by_id_;
+  std::map<std::pair<std::uint64_t, std::uint32_t>, sequence*> by_choice_;  // stream, choice
+  std::uint64_t next_id_ = 1;
+  std::uint64_t next_arrival_ = 1;
+  std::uint64_t next_step_ = 1;
+
+  std::deque<sent_plan> in_flight_;
+  std::vector<wire::BlockGrant> grants_;  // not yet told to the executor
+  std::vector<std::uint64_t> ends_;       // not yet told to the executor
+  token_writer writer_;
+  flatbuffers::FlatBufferBuilder release_builder_{1024};
+  std::vector<flatbuffers::Offset<wire::ReleaseItem>> releases_;
+
+  std::uint64_t generated_tokens_ = 0, steps_ = 0, preemptions_ = 0, recoveries_ = 0;
+
+  // Kept for their memory.
+  flatbuffers::FlatBufferBuilder builder_{4096};
+  std::vector<std::vector<entry>> spare_entries_;
+  std::vector<wire::PrefillChunk> chunks_;
+  std::vector<std::uint64_t> decodes_;
+  std::vector<sequence*> items_;
+};
+
+}  // namespace troupe
