@@ -26,6 +26,13 @@ uint32_t positive(const json& c, const char* key) {
   return value;
 }
 
+// Of layers and experts, each of which is several ops or tensors.
+uint32_t count(const json& c, const char* key) {
+  const auto value = positive(c, key);
+  if (value > 4096) c.find(key)->wrong("at most 4096");
+  return value;
+}
+
 // Published files write rope_theta at the root; transformers v5 writes it into rope_parameters.
 double read_theta(const json& c) {
   if (const json* scaling = c.find("rope_scaling"))
@@ -48,11 +55,11 @@ mixtral_config read_config(const json& c) {
   mixtral_config m;
   m.vocab = positive(c, "vocab_size");
   m.hidden = positive(c, "hidden_size");
-  m.layers = positive(c, "num_hidden_layers");
+  m.layers = count(c, "num_hidden_layers");
   m.heads = positive(c, "num_attention_heads");
   m.kv_heads = c.find("num_key_value_heads") ? positive(c, "num_key_value_heads") : m.heads;
   m.head_dim = c.find("head_dim") ? positive(c, "head_dim") : m.hidden / m.heads;
-  m.experts = positive(c, "num_local_experts");
+  m.experts = count(c, "num_local_experts");
   m.top_k = positive(c, "num_experts_per_tok");
   m.expert_hidden = positive(c, "intermediate_size");
   m.context = positive(c, "max_position_embeddings");
@@ -78,7 +85,8 @@ mixtral_config read_config(const json& c) {
 tensor_ref attention(builder& b, const builder::scoped& layer, const mixtral_config& c, tensor_ref h,
                      cache_ref cache, uint32_t i) {
   const rope_options rope = {.head_dim = c.head_dim, .theta = c.rope_theta};
-  const uint32_t queries = c.heads * c.head_dim, keys = c.kv_heads * c.head_dim;
+  const std::uint64_t queries = std::uint64_t{c.heads} * c.head_dim,
+                      keys = std::uint64_t{c.kv_heads} * c.head_dim;
   const weight_options rows = {.partition = Partition::rows}, columns = {.partition = Partition::columns};
   const auto q = b.rope(b.linear(h, layer.weight("self_attn.q_proj.weight", {queries, c.hidden}, rows)),
                         rope);  // [T, H·Dh]

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <troupe/sdk/errors.hpp>
 #include <troupe/sdk/parts.hpp>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -40,8 +41,9 @@ class builder {
 
   // `name` is the module's own name for the weight and, unless options say otherwise, the checkpoint's.
   weight_ref weight(std::string_view name, const shape& dimensions, const weight_options& options = {}) {
-    for (const auto& known : program_.weights)
-      if (known->name == name) fail("weight", "the name " + std::string(name) + " comes twice");
+    if (!names_.emplace(name).second) fail("weight", "the name " + std::string(name) + " comes twice");
+    for (const auto& one : options.spellings) sources_ += one.sources.size();
+    if (sources_ > max_parts) fail("weight", "more than " + std::to_string(max_parts) + " tensors in all");
     auto w = std::make_unique<program::WeightT>();
     w->name = std::string(name);
     w->shape = dimensions;
@@ -285,6 +287,7 @@ class builder {
 
   tensor_ref op(program::OpKind kind, const std::vector<tensor_ref>& inputs, program::Rows what,
                 std::uint64_t width, const std::vector<weight_ref>& weights) {
+    if (program_.ops.size() >= max_parts) fail("op", "more than " + std::to_string(max_parts) + " in all");
     auto o = std::make_unique<program::OpT>();
     o->kind = kind;
     o->scope = scope_;
@@ -303,7 +306,12 @@ class builder {
     return out;
   }
 
+  // A configuration with absurd numbers must not take all memory.
+  static constexpr std::size_t max_parts = std::size_t{1} << 20;
+
   program::ProgramT program_;
+  std::unordered_set<std::string> names_;  // of weights
+  std::size_t sources_ = 0;                // of all spellings
   std::string scope_;
   bool has_logits_ = false;
 };
@@ -335,6 +343,7 @@ class builder::scoped {
   spelling per_expert(std::string_view pattern, std::uint32_t count) const {
     const auto star = pattern.find('*');
     if (star == pattern.npos) builder_.fail("per_expert", "expected a * in " + std::string(pattern));
+    if (count > builder::max_parts) builder_.fail("per_expert", "too many experts: " + std::to_string(count));
     spelling out{program::Combine::stack, {}};
     for (std::uint32_t e = 0; e < count; ++e)
       out.sources.push_back(

@@ -99,10 +99,10 @@ class json {
     return "an object";
   }
 
-  // Throws config_error: "<path>: expected <what>, found <value>".
+  // Throws config_error: "<path>: expected <what>, found <value>"; the root has no path.
   [[noreturn]] void wrong(const char* expected) const {
-    throw config_error((path_.empty() ? std::string("config.json") : path_) + ": expected " + expected +
-                       ", found " + describe());
+    throw config_error((path_.empty() ? "" : path_ + ": ") + "expected " + expected + ", found " +
+                       describe());
   }
 
  private:
@@ -138,7 +138,7 @@ class json_parser {
   [[noreturn]] void fail(const std::string& why) const {
     std::size_t line = 1;
     for (std::size_t i = 0; i < at_ && i < text_.size(); ++i) line += text_[i] == '\n' ? 1 : 0;
-    throw config_error("config.json: line " + std::to_string(line) + ": not valid JSON: " + why);
+    throw config_error("line " + std::to_string(line) + ": not valid JSON: " + why);
   }
   char peek() const { return at_ < text_.size() ? text_[at_] : '\0'; }
   void blanks() {
@@ -258,9 +258,10 @@ class json_parser {
     ++at_;  // the opening quote
     for (;;) {
       if (at_ >= text_.size()) fail("a string without its end");
-      const char c = text_[at_++];
-      if (c == '"') return out;
+      const char c = text_[at_];
       if (static_cast<unsigned char>(c) < 0x20) fail("a control character in a string");
+      ++at_;
+      if (c == '"') return out;
       if (c == '\\')
         escape(out);
       else

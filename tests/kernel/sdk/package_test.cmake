@@ -1,0 +1,20 @@
+# Installs the SDK into a folder of its own, builds external/ against it and loads the result.
+function(step)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "${ARGN}\n${output}")
+  endif()
+  set(output "${output}" PARENT_SCOPE)
+endfunction()
+
+file(REMOVE_RECURSE ${WORK})
+step(${CMAKE_COMMAND} --install ${BUILD} --component sdk --prefix ${WORK}/installed)
+step(${CMAKE_COMMAND} -S ${SOURCE} -B ${WORK}/build -G ${GENERATOR} -D CMAKE_PREFIX_PATH=${WORK}/installed
+  -D CMAKE_CXX_COMPILER=${CXX} -D CMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER} -D CMAKE_BUILD_TYPE=Debug)
+step(${CMAKE_COMMAND} --build ${WORK}/build)
+step(${CMAKE_COMMAND} --install ${WORK}/build --prefix ${WORK}/installed)
+file(GLOB_RECURSE module ${WORK}/installed/*/echo.so)
+step(${LOAD} ${WORK}/store ${module} ${SOURCE}/config.json)
+if(NOT output MATCHES "echo 0.1.0: 3 ops")
+  message(FATAL_ERROR "expected 3 ops of echo 0.1.0, found: ${output}")
+endif()
