@@ -2,7 +2,8 @@
 //
 //   flops   multiply-adds count two          bytes   weights, keys and values that must be read once
 //
-// The column CPU adds up all threads. `memory_read` is what this machine's memory gives in the same run: compare `bytes` of T = 1 with it.
+// The column CPU adds up all threads. `memory_read` is what this machine's memory gives in the same run:
+// compare `bytes` of T = 1 with it.
 #include <benchmark/benchmark.h>
 
 #include <atomic>

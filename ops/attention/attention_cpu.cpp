@@ -1,9 +1,9 @@
-// Online softmax (arXiv 2205.14135) over tiles of positions. A task is some neighbouring queries of one sequence with
-// all query heads of one key/value head: they read the same keys and values.
+// Online softmax (arXiv 2205.14135) over tiles of positions. A task is some neighbouring queries of one
+// sequence with all query heads of one key/value head: they read the same keys and values.
 //
-// Bit for bit the same for any cut into tasks, steps and blocks: tiles begin at multiples of tile_tokens; a score is
-// one chain over d; maximum and sum run over lanes by position in the tile; values are added in ascending position,
-// and only those that the query may see.
+// Bit for bit the same for any cut into tasks, steps and blocks: tiles begin at multiples of tile_tokens; a
+// score is one chain over d; maximum and sum run over lanes by position in the tile; values are added in
+// ascending position, and only those that the query may see.
 #include <algorithm>
 #include <cmath>
 #include <limits>

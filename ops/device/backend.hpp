@@ -1,6 +1,6 @@
-// What the executor asks of a device. A backend is a shared library (libtroupe-cpu.so, libtroupe-cuda.so) of the same
-// build as the executor, that exports `troupe_open_backend`. docs/notation.md names the letters:
-// T tokens of the step, S sequences, R logit rows, V vocabulary.
+// What the executor asks of a device. A backend is a shared library (libtroupe-cpu.so, libtroupe-cuda.so) of
+// the same build as the executor, that exports `troupe_open_backend`. docs/notation.md names the letters: T
+// tokens of the step, S sequences, R logit rows, V vocabulary.
 //
 // Threads: one thread at a time calls into a backend and its models (the executor's).
 #pragma once
@@ -21,7 +21,8 @@
 
 namespace troupe::ops {
 
-// A ragged batch: T tokens of S sequences, prefill chunks and single decode tokens mixed. Borrowed for the call.
+// A ragged batch: T tokens of S sequences, prefill chunks and single decode tokens mixed. Borrowed for the
+// call.
 struct step_batch {
   std::span<const std::int32_t> tokens;          // [T] ids, each in [0, V)
   std::span<const std::int32_t> positions;       // [T] ascending by one within a sequence
@@ -94,8 +95,8 @@ class backend {
   virtual ~backend() = default;
   virtual device_info info() const = 0;
 
-  // Keeps `files` mapped as long as the model lives. Errors: bad_checkpoint (weights), unsupported (an op or dtype),
-  // bad_config (a cache block is too small for one token: says how large it must be).
+  // Keeps `files` mapped as long as the model lives. Errors: bad_checkpoint (weights), unsupported (an op or
+  // dtype), bad_config (a cache block is too small for one token: says how large it must be).
   virtual result<std::unique_ptr<model>> load(const program::verified_program& program,
                                               std::shared_ptr<const checkpoint::weights> files,
                                               const load_options& options = {}) = 0;

@@ -1,7 +1,8 @@
 // Loads a backend library. The executor's way to a device.
 //
-// A backend library defines, with boost/dll/alias.hpp, an alias `troupe_open_backend` of a function of the type
-// open_backend_function (backend.hpp). It is of the same build as the executor: the types that pass are C++ types.
+// A backend library defines, with boost/dll/alias.hpp, an alias `troupe_open_backend` of a function of the
+// type open_backend_function (backend.hpp). It is of the same build as the executor: the types that pass are
+// C++ types.
 #pragma once
 
 #include <filesystem>

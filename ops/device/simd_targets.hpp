@@ -1,6 +1,6 @@
-// Instruction sets that the fast ops are compiled for: the build's baseline, AVX2 and AVX-512; the best one that the
-// machine has is taken at run time. The sets between them bring nothing here, and those of scalable vectors do not fit
-// (arrays of vectors are used). Include before any header of Highway.
+// Instruction sets that the fast ops are compiled for: the build's baseline, AVX2 and AVX-512; the best one
+// that the machine has is taken at run time. The sets between them bring nothing here, and those of scalable
+// vectors do not fit (arrays of vectors are used). Include before any header of Highway.
 #pragma once
 
 #define HWY_DISABLED_TARGETS \

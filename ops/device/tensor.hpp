@@ -1,4 +1,5 @@
-// Views of the numbers that ops work on. They own nothing; whoever runs the op keeps the memory alive during the call.
+// Views of the numbers that ops work on. They own nothing; whoever runs the op keeps the memory alive during
+// the call.
 #pragma once
 
 #include <bit>

@@ -65,7 +65,8 @@ void thread_pool::run(std::size_t count, std::size_t grain, void* context, part_
   }
 }
 
-// Sequentially consistent with work(): either a worker sees the state before it sleeps, or it is counted here.
+// Sequentially consistent with work(): either a worker sees the state before it sleeps, or it is counted
+// here.
 void thread_pool::publish(std::uint64_t state) {
   state_.store(state, std::memory_order_seq_cst);
   if (sleepers_.load(std::memory_order_seq_cst) == 0) return;

@@ -1,9 +1,10 @@
-// All cores for one op at a time. Work is cut into parts of fixed bounds; threads take whole parts, the caller among
-// them, so a thread that the system does not run delays nobody. Who takes which part is not determined: a part's
-// results must not depend on it.
+// All cores for one op at a time. Work is cut into parts of fixed bounds; threads take whole parts, the
+// caller among them, so a thread that the system does not run delays nobody. Who takes which part is not
+// determined: a part's results must not depend on it.
 //
-// Threads: one thread at a time calls parallel_for; bodies run on the workers and on the caller. Bodies don't throw and
-// don't call the pool. Workers spin for some tens of microseconds after a job (the next op comes soon), then sleep.
+// Threads: one thread at a time calls parallel_for; bodies run on the workers and on the caller. Bodies don't
+// throw and don't call the pool. Workers spin for some tens of microseconds after a job (the next op comes
+// soon), then sleep.
 #pragma once
 
 #include <atomic>
@@ -26,8 +27,9 @@ class thread_pool {
 
   unsigned size() const { return static_cast<unsigned>(workers_.size()) + 1; }
 
-  // body(begin, end, worker) for ranges that cover [0, count) once; worker in [0, size()). A range has at least `grain`
-  // items, the last one perhaps fewer; `count` <= `grain` runs on the caller without waking anybody.
+  // body(begin, end, worker) for ranges that cover [0, count) once; worker in [0, size()). A range has at
+  // least `grain` items, the last one perhaps fewer; `count` <= `grain` runs on the caller without waking
+  // anybody.
   template <class Body>
   void parallel_for(std::size_t count, std::size_t grain, Body&& body) {
     using plain = std::remove_reference_t<Body>;
@@ -45,7 +47,8 @@ class thread_pool {
   void work(unsigned worker);
   void publish(std::uint64_t state);
 
-  // The job. Written only while no part is open; a worker that read it late finds `state_` changed and drops it.
+  // The job. Written only while no part is open; a worker that read it late finds `state_` changed and drops
+  // it.
   std::atomic<part_function> function_{nullptr};
   std::atomic<void*> context_{nullptr};
   std::atomic<std::size_t> count_{0};

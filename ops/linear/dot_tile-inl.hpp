@@ -1,8 +1,8 @@
 // The inner loop of linear and experts: dot products of a few rows of x with four rows of w.
 //
-// Every element is computed alike, whatever the tile around it: one accumulator of L lanes (lane i takes n = i, i + L,
-// ...), fused multiply-adds in ascending n, the end of a row filled up with zeros, then one fixed tree of additions over
-// the lanes. So a result does not depend on how many rows are computed together.
+// Every element is computed alike, whatever the tile around it: one accumulator of L lanes (lane i takes n =
+// i, i + L, ...), fused multiply-adds in ascending n, the end of a row filled up with zeros, then one fixed
+// tree of additions over the lanes. So a result does not depend on how many rows are computed together.
 //
 // Included once per instruction set (Highway's foreach_target).
 #if defined(TROUPE_OPS_LINEAR_DOT_TILE) == defined(HWY_TARGET_TOGGLE)

@@ -1,7 +1,7 @@
 // y [T, M] = x [T, N] · wᵀ + bias        w [M, N], bias [M] or absent; bf16, f16 or f32 as stored; y, x f32
 //
-// Several linear maps of the same x are one call, so that small ones fill the cores together.
-// Accumulates in f32. An element's operations depend on x's row and w's row alone: not on T, on other rows or on threads.
+// Several linear maps of the same x are one call, so that small ones fill the cores together. Accumulates in
+// f32. An element's operations depend on x's row and w's row alone: not on T, on other rows or on threads.
 #pragma once
 
 #include <span>

@@ -1,5 +1,5 @@
-// Rows are grouped by expert, so that an expert's weights are read once per step however many rows chose it. Two
-// passes over (expert, columns): gate, up and activation; down. Then each row adds its experts up.
+// Rows are grouped by expert, so that an expert's weights are read once per step however many rows chose it.
+// Two passes over (expert, columns): gate, up and activation; down. Then each row adds its experts up.
 #include <algorithm>
 #include <cmath>
 

@@ -1,4 +1,5 @@
-// Rows are short (8 to a few hundred experts): one pass for the scores, k passes for the choice, no allocation.
+// Rows are short (8 to a few hundred experts): one pass for the scores, k passes for the choice, no
+// allocation.
 #include <cmath>
 
 #include "ops/moe/router.hpp"
@@ -18,7 +19,8 @@ void score_row(float* scores, const float* x, std::size_t experts, bool sigmoid)
   for (std::size_t e = 0; e < experts; ++e) scores[e] /= sum;
 }
 
-// The greatest score not yet taken; taken ones are negative. NaN is never greater, so the choice stays in range.
+// The greatest score not yet taken; taken ones are negative. NaN is never greater, so the choice stays in
+// range.
 std::int32_t take_best(float* scores, std::size_t experts, float& weight) {
   std::size_t best = experts;
   for (std::size_t e = 0; e < experts; ++e) {

@@ -1,5 +1,6 @@
-// Philox4x32-10, a counter-based random number generator: Salmon, Moraes, Dror, Shaw, "Parallel Random Numbers: As Easy
-// as 1, 2, 3", SC 2011. The same key and counter give the same numbers on any machine, in any order.
+// Philox4x32-10, a counter-based random number generator: Salmon, Moraes, Dror, Shaw, "Parallel Random
+// Numbers: As Easy as 1, 2, 3", SC 2011. The same key and counter give the same numbers on any machine, in
+// any order.
 #pragma once
 
 #include <array>

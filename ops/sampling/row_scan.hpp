@@ -14,7 +14,8 @@ struct row_peak {
 row_peak find_peak_ref(std::span<const float> row);
 row_peak find_peak_cpu(std::span<const float> row);
 
-// weights[i] = exp((row[i] - shift) * scale), for scale > 0 and row[i] <= shift. Returns their sum. weights may be empty.
+// weights[i] = exp((row[i] - shift) * scale), for scale > 0 and row[i] <= shift. Returns their sum. weights
+// may be empty.
 double exp_row_ref(std::span<const float> row, float shift, float scale, std::span<float> weights);
 double exp_row_cpu(std::span<const float> row, float shift, float scale, std::span<float> weights);
 

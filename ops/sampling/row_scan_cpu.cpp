@@ -52,7 +52,8 @@ std::size_t first_equal(const float* HWY_RESTRICT row, std::size_t n, float valu
   return i;
 }
 
-// An element's weight does not depend on where it stands: the end of the row goes through a whole vector, too.
+// An element's weight does not depend on where it stands: the end of the row goes through a whole vector,
+// too.
 double exp_row(const float* HWY_RESTRICT row, std::size_t n, float shift, float scale,
                float* HWY_RESTRICT weights) {
   const hn::ScalableTag<float> d;

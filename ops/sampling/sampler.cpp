@@ -141,7 +141,8 @@ void sampler::keep_top(std::span<const float> values, std::size_t count) {
     kept_.resize(count);
     return;
   }
-  // A heap with the least likely on top: most elements fail the one comparison. Ids ascend, so an equal comes too late.
+  // A heap with the least likely on top: most elements fail the one comparison. Ids ascend, so an equal comes
+  // too late.
   for (std::size_t i = 0; i < count; ++i) kept_.push_back({values[i], static_cast<std::int32_t>(i)});
   std::make_heap(kept_.begin(), kept_.end(), likelier);
   for (std::size_t i = count; i < values.size(); ++i) {
@@ -152,8 +153,8 @@ void sampler::keep_top(std::span<const float> values, std::size_t count) {
   }
 }
 
-// kept_ becomes the smallest set of likeliest tokens whose weight reaches top_p of `total`: at least one. kept_ holds
-// what top-k left, or nothing if there was no top-k. Returns the set's weight.
+// kept_ becomes the smallest set of likeliest tokens whose weight reaches top_p of `total`: at least one.
+// kept_ holds what top-k left, or nothing if there was no top-k. Returns the set's weight.
 double sampler::keep_top_p(std::span<const float> weights, float top_p, double total) {
   const bool preselected = !kept_.empty();
   for (std::size_t count = 64;; count *= 4) {

@@ -1,12 +1,12 @@
 // The rules of sampling.hpp on one row of logits [V].
 //
-// A draw walks over the tokens that are left in the order of their ids, so that a rule which keeps every token changes
-// nothing. Among equal logits the lower id counts as the likelier one, in every rule.
-// When the rules leave no token (all of them banned or -inf), the answer is the same as for a row that is not finite:
+// A draw walks over the tokens that are left in the order of their ids, so that a rule which keeps every
+// token changes nothing. Among equal logits the lower id counts as the likelier one, in every rule. When the
+// rules leave no token (all of them banned or -inf), the answer is the same as for a row that is not finite:
 // token -1, finite false.
 //
-// Threads: one sampler per thread; it keeps its scratch memory. Ids outside [0, V) in histories, biases and bans are
-// passed over.
+// Threads: one sampler per thread; it keeps its scratch memory. Ids outside [0, V) in histories, biases and
+// bans are passed over.
 #pragma once
 
 #include <cstdint>

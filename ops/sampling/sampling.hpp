@@ -1,8 +1,9 @@
-// Choosing the next token from one row of logits. Part of the step; deterministic in (logits, params, history, position).
+// Choosing the next token from one row of logits. Part of the step; deterministic in (logits, params,
+// history, position).
 //
-// Order: logit bias, penalties (repetition as in CTRL, arXiv 1909.05858; presence and frequency as in OpenAI's API),
-// banned ids, temperature, top-k, top-p (nucleus, arXiv 1904.09751), min-p (arXiv 2407.01082), draw.
-// The draw is a counter-based random number of (seed, position): it depends on nothing else.
+// Order: logit bias, penalties (repetition as in CTRL, arXiv 1909.05858; presence and frequency as in
+// OpenAI's API), banned ids, temperature, top-k, top-p (nucleus, arXiv 1904.09751), min-p (arXiv 2407.01082),
+// draw. The draw is a counter-based random number of (seed, position): it depends on nothing else.
 #pragma once
 
 #include <cstdint>

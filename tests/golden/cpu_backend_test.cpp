@@ -1,6 +1,6 @@
 // The Mixtral demo checkpoint on the CPU backend against the float32 outputs of Hugging Face transformers.
-// Tolerance: 5e-4 on logits and log-probabilities; greedy tokens are equal up to the first near-tie (margin below
-// 2e-3), if there is one. README.md says where the goldens come from.
+// Tolerance: 5e-4 on logits and log-probabilities; greedy tokens are equal up to the first near-tie (margin
+// below 2e-3), if there is one. README.md says where the goldens come from.
 #include "ops/backends/cpu/cpu_backend.hpp"
 
 #include <gtest/gtest.h>

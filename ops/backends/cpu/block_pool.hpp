@@ -1,4 +1,5 @@
-// The memory behind all cache blocks: one anonymous mapping, given by the system page by page when first written.
+// The memory behind all cache blocks: one anonymous mapping, given by the system page by page when first
+// written.
 #pragma once
 
 #include <cstddef>

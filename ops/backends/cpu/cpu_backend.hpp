@@ -1,4 +1,5 @@
-// The CPU backend. Programs on the outside open it as a library (ops/device/open_backend.hpp); tests may link it.
+// The CPU backend. Programs on the outside open it as a library (ops/device/open_backend.hpp); tests may link
+// it.
 #pragma once
 
 #include <memory>

@@ -40,7 +40,8 @@ class cpu_model final : public model {
   void read_logits(std::span<float> out) override;
 
  private:
-  // Error: internal: the batch contradicts itself, the model or the pool. A bug of the caller, found before any write.
+  // Error: internal: the batch contradicts itself, the model or the pool. A bug of the caller, found before
+  // any write.
   result<void> check(const step_batch& batch) const;
   result<void> check_tables(const step_batch& batch) const;
   result<void> find_probes(std::span<const probe_request> probes);

@@ -8,7 +8,8 @@
 
 namespace troupe::ops::cpu {
 
-// One tensor: [rows of the step, width] or [logit rows, width], numbers of 4 bytes; needed from op `first` to op `last`.
+// One tensor: [rows of the step, width] or [logit rows, width], numbers of 4 bytes; needed from op `first` to
+// op `last`.
 struct tensor_life {
   bool logit_rows = false;
   std::size_t width = 0;

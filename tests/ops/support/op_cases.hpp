@@ -1,4 +1,5 @@
-// What the tests of ops share: both versions of the ops on some thread counts, random operands at odd addresses.
+// What the tests of ops share: both versions of the ops on some thread counts, random operands at odd
+// addresses.
 #pragma once
 
 #include <gtest/gtest.h>
