@@ -78,6 +78,7 @@ class batch_planner {
   std::uint32_t in_flight() const { return static_cast<std::uint32_t>(in_flight_.size()); }
   std::uint64_t generated_tokens() const { return generated_tokens_; }
   std::uint64_t steps() const { return steps_; }
+  std::uint64_t next_step() const { return next_step_; }
   std::uint64_t preemptions() const { return preemptions_; }
   std::uint64_t recoveries() const { return recoveries_; }
   std::uint64_t pool() const { return pool_; }

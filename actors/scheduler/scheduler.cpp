@@ -66,7 +66,7 @@ void pump(scheduler_pointer self) {
       if (s.cache_manager) self->send(s.cache_manager, *release);
     }
     if (auto lease = s.planner->next_lease()) ask_for_blocks(self, *lease);
-    s.trace(hop::plan_begun, s.planner->steps());
+    s.trace(hop::plan_begun, s.planner->next_step());
     if (auto plan = s.planner->next_plan(now)) {
       self->send(s.executor, *plan);
       s.trace(hop::plan_sent, (*plan)->step());
