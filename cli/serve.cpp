@@ -17,6 +17,7 @@
 
 #include "actors/server/server.hpp"
 #include "cli/commands.hpp"
+#include "cli/local.hpp"
 #include "cli/signals.hpp"
 #include "cli/version.hpp"
 #include "kernel/telemetry/log.hpp"
@@ -35,8 +36,22 @@ struct serve_options {
   std::string ready_file;
 };
 
+// "folder" or "name=folder"; a folder may have a "=" in its name.
+result<config::model_section> read_model(const std::string& text, const config::install_paths& paths) {
+  config::model_section model;
+  std::error_code ignored;
+  const auto equals = text.find('=');
+  const bool named = equals != std::string::npos && !fs::is_directory(text, ignored);
+  if (named) model.name = text.substr(0, equals);
+  auto folder = find_model(named ? text.substr(equals + 1) : text, paths);
+  if (!folder) return fail(std::move(folder.error()));
+  model.path = fs::absolute(*folder);
+  return model;
+}
+
 // Command line over file over defaults.
-result<config::configuration> read_configuration(const serve_options& options, const global_options& global) {
+result<config::configuration> read_configuration(const serve_options& options, const global_options& global,
+                                                 const config::install_paths& paths) {
   config::configuration wanted;
   if (!options.config_file.empty()) {
     auto loaded = config::load(options.config_file);
@@ -50,11 +65,9 @@ result<config::configuration> read_configuration(const serve_options& options, c
   if (!global.colour) wanted.log.colour = false;
   if (!options.models.empty()) wanted.models.clear();
   for (const std::string& text : options.models) {
-    const auto equals = text.find('=');
-    config::model_section model;
-    if (equals != std::string::npos) model.name = text.substr(0, equals);
-    model.path = fs::absolute(equals == std::string::npos ? text : text.substr(equals + 1));
-    wanted.models.push_back(std::move(model));
+    auto model = read_model(text, paths);
+    if (!model) return fail(std::move(model.error()));
+    wanted.models.push_back(std::move(*model));
   }
   if (auto done = config::check(wanted); !done) return fail(std::move(done.error()));
   return wanted;
@@ -118,7 +131,7 @@ bool drain(server& running, std::chrono::milliseconds deadline, const signal_wai
 }
 
 int serve(const serve_options& options, const context& shared) {
-  auto wanted = read_configuration(options, shared.global);
+  auto wanted = read_configuration(options, shared.global, shared.paths);
   if (!wanted) return report(wanted.error());
   if (auto done = set_up_log(wanted->log); !done) return report(done.error());
 

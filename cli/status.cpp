@@ -42,7 +42,7 @@ boost::json::object status_json(const client::server_status& s) {
 
 std::string status_text(const client::server_status& s, const std::string& endpoint) {
   std::string out = fmt::format(
-      "Troupe {} at {}, up {}\nclients {}   open requests {}   refused frames {}\n"
+      "{} at {}, up {}\nclients {}   open requests {}   refused frames {}\n"
       "cache    {} of {} blocks in use, {} each; {} of the free ones hold reusable prefixes\n\n{}",
       s.version, endpoint, duration_text(s.uptime_ms), s.clients, s.open_requests, s.bad_frames,
       s.cache.blocks - s.cache.free_blocks, s.cache.blocks, human_bytes(s.cache.block_bytes),
