@@ -9,6 +9,23 @@ namespace {
 constexpr std::uint16_t known_major = 1;
 constexpr std::uint16_t known_minor = 0;
 
+// The FlatBuffers verifier aligns a vector's length, not its elements: 8-byte elements may stand at a multiple of 4.
+void check_alignment(const char* what, const flatbuffers::Vector<std::uint64_t>* vector) {
+  if (vector != nullptr && reinterpret_cast<std::uintptr_t>(vector->Data()) % alignof(std::uint64_t) != 0)
+    refuse("program", "not a valid FlatBuffer: the elements of {} are not aligned", what);
+}
+
+void check_alignment(const Program& program) {
+  for (const auto* tensor : *program.tensors()) check_alignment("a tensor's shape", tensor->shape());
+  for (const auto* cache : *program.caches()) check_alignment("a cache's shape", cache->shape());
+  for (const auto* weight : *program.weights()) {
+    check_alignment("a weight's shape", weight->shape());
+    for (const auto* spelling : *weight->spellings())
+      for (const auto* source : *spelling->sources())
+        check_alignment("a source's reshape", source->reshape());
+  }
+}
+
 void check_structure(std::span<const std::uint8_t> bytes) {
   if (bytes.size() < 8 || bytes.size() > max_bytes)
     refuse("program", "expected 8 to {} bytes, found {}", max_bytes, bytes.size());
@@ -48,6 +65,7 @@ result<verified_program> verify(std::span<const std::uint8_t> bytes) {
     const Program& program = *GetProgram(copy->data());
     check_version(program);
     check_counts(program);
+    check_alignment(program);
     check_facts(program);
     check_weights(program);
     check_caches(program);

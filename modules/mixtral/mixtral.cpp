@@ -35,7 +35,8 @@ uint32_t count(const json& c, const char* key) {
 
 // Published files write rope_theta at the root; transformers v5 writes it into rope_parameters.
 double read_theta(const json& c) {
-  if (const json* scaling = c.find("rope_scaling"))
+  const json* scaling = c.find("rope_scaling");
+  if (scaling != nullptr && scaling->get_or<std::string>("rope_type", "") != "default")
     throw unsupported_error("rope_scaling: expected null, found " + scaling->describe());
   const json* parameters = c.find("rope_parameters");
   if (parameters == nullptr) return c.get_or<double>("rope_theta", 1e6);

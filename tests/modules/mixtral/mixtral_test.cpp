@@ -188,7 +188,8 @@ TEST_F(Mixtral, ReadsThetaWhereEitherGenerationWritesIt) {
 TEST_F(Mixtral, TakesHeadSizeFromTheConfigurationIfItIsThere) {
   auto c = demo();
   c["head_dim"] = 64;
-  const auto* a = op(build(c), program::OpKind::attention)->attrs_as_AttentionAttrs();
+  const auto p = build(c);
+  const auto* a = op(p, program::OpKind::attention)->attrs_as_AttentionAttrs();
   EXPECT_EQ(a->head_dim(), 64u);
   EXPECT_FLOAT_EQ(a->scale(), 0.125f);
 }
