@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <string_view>
 
 namespace troupe::gateway {
@@ -25,6 +26,14 @@ bool somebody_listens(const std::string& path) {
   return answered;
 }
 
+// ZeroMQ takes a port modulo 65536.
+bool port_is_one(std::string_view endpoint) {
+  if (!endpoint.starts_with("tcp://")) return true;
+  const auto port = endpoint.substr(endpoint.rfind(':') + 1);
+  return port == "*" || (port.size() <= 5 && port.find_first_not_of("0123456789") == std::string_view::npos &&
+                         std::atoi(std::string(port).c_str()) <= 65535);
+}
+
 tl::unexpected<error> in_use(const std::string& endpoint) {
   return fail(error_code::address_in_use,
               "{}: another process listens there (another troupe?): stop it, or listen elsewhere "
@@ -36,6 +45,8 @@ tl::unexpected<error> in_use(const std::string& endpoint) {
 
 result<std::string> bind_endpoint(zmq::socket_t& socket, const std::string& endpoint) {
   if (endpoint.starts_with(ipc) && somebody_listens(endpoint.substr(ipc.size()))) return in_use(endpoint);
+  if (!port_is_one(endpoint))
+    return fail(error_code::bad_config, "{}: the port is not a number from 0 to 65535, or *", endpoint);
   try {
     socket.bind(endpoint);
     return socket.get(zmq::sockopt::last_endpoint);

@@ -94,7 +94,7 @@ class door final : public zmq_door {
   std::uint64_t listen(std::function<void()> wake) override {
     std::uint64_t number = 0;
     {
-      std::lock_guard lock(mutex_);
+      std::lock_guard lock(wake_mutex_);
       wake_ = std::move(wake);
       number = ++listener_;
     }
@@ -103,7 +103,7 @@ class door final : public zmq_door {
   }
 
   void unlisten(std::uint64_t listener) override {
-    std::lock_guard lock(mutex_);
+    std::lock_guard lock(wake_mutex_);
     if (listener == listener_) wake_ = nullptr;
   }
 
@@ -156,10 +156,11 @@ class door final : public zmq_door {
   std::vector<arrival> arrived_;
   clock::time_point next_beat_ = clock::now();
 
-  // Shared.
-  std::mutex mutex_;
+  // Shared. Held while the listener is called: after unlisten() it is not called any more.
+  std::mutex wake_mutex_;
   std::function<void()> wake_;
   std::uint64_t listener_ = 0;
+  std::mutex mutex_;  // of the two boxes
   std::deque<arrival> inbox_;
   std::vector<std::pair<std::string, reply_message>> outbox_;
   std::atomic<std::uint64_t> bad_frames_{0};
@@ -186,8 +187,12 @@ void door::work() {
 }
 
 bool door::accepts() {
+  {
+    std::lock_guard lock(wake_mutex_);
+    if (!wake_) return false;
+  }
   std::lock_guard lock(mutex_);
-  return wake_ && inbox_.size() < options_.inbox_messages;
+  return inbox_.size() < options_.inbox_messages;
 }
 
 void door::write_replies() {
@@ -237,7 +242,7 @@ void door::read_frames() {
       if (parts == 0) frame = std::move(part);
     }
     const auto name = client.to_string();
-    watch_.seen(name, zmq_msg_get(client.handle(), ZMQ_SRCFD));
+    watch_.seen(name, zmq_msg_get(frame.handle(), ZMQ_SRCFD));  // the routing id does not always know it
     read_frame(name, frame, parts == 1);
   }
 }
@@ -280,11 +285,14 @@ void door::wake_listener() {
   const bool beat = now >= next_beat_;
   if (beat) next_beat_ = now + options_.beat;
   if (arrived_.empty() && !beat) return;
-  std::lock_guard lock(mutex_);
-  const bool was_empty = inbox_.empty();
-  std::ranges::move(arrived_, std::back_inserter(inbox_));
-  const bool news = was_empty && !inbox_.empty();
-  arrived_.clear();
+  bool news = false;
+  {
+    std::lock_guard lock(mutex_);
+    news = inbox_.empty() && !arrived_.empty();
+    std::ranges::move(arrived_, std::back_inserter(inbox_));
+    arrived_.clear();
+  }
+  std::lock_guard lock(wake_mutex_);
   if (wake_ && (news || beat)) wake_();
 }
 

@@ -62,7 +62,7 @@ class zmq_door {
 
   virtual const std::vector<std::string>& endpoints() const = 0;  // as bound, with real ports
 
-  // `wake` is called, on the door's thread, when something has arrived, and every `beat`. It must not block. Replaces the listener
+  // `wake` is called, on the door's thread, when something has arrived, and every `beat`. It must not block, nor call listen or unlisten. Replaces the listener
   // before; answers a number for unlisten(). What the inbox holds stays.
   virtual std::uint64_t listen(std::function<void()> wake) = 0;
   virtual void unlisten(std::uint64_t listener) = 0;  // one that was replaced already is ignored

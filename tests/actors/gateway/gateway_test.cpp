@@ -1,0 +1,521 @@
+// The gateway behind a real door on loopback sockets, in front of workers, schedulers and a cache manager that play their parts.
+#include "actors/gateway/gateway.hpp"
+
+#include <gmock/gmock.h>
+#include <unistd.h>
+
+#include <caf/actor_cast.hpp>
+#include <caf/actor_system.hpp>
+#include <caf/actor_system_config.hpp>
+#include <caf/scoped_actor.hpp>
+#include <caf/send.hpp>
+#include <caf/typed_event_based_actor.hpp>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <random>
+#include <thread>
+
+#include "kernel/supervision/supervisor.hpp"
+#include "kernel/telemetry/log.hpp"
+#include "tests/actors/gateway/raw_client.hpp"
+#include "tests/support/demo_model.hpp"
+
+namespace troupe::gateway::testing {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using ::testing::Key;
+using ::testing::Pair;
+
+// What the actors behind the gateway have been told.
+class stage_log {
+ public:
+  void admitted(std::uint64_t stream) {
+    add([&] { admitted_.push_back(stream); });
+  }
+  void abandoned(std::uint64_t stream, error_code why) {
+    add([&] { abandoned_.emplace_back(stream, why); });
+  }
+  void aborted(std::uint64_t stream) {
+    add([&] { aborted_.push_back(stream); });
+  }
+
+  bool wait_admitted(std::size_t count) {
+    return wait([&] { return admitted_.size() >= count; });
+  }
+  bool wait_abandoned(std::size_t count) {
+    return wait([&] { return abandoned_.size() >= count; });
+  }
+  bool wait_aborted(std::size_t count) {
+    return wait([&] { return aborted_.size() >= count; });
+  }
+  std::vector<std::uint64_t> admitted() { return copy(admitted_); }
+  std::vector<std::pair<std::uint64_t, error_code>> abandoned() { return copy(abandoned_); }
+
+ private:
+  template <class F>
+  void add(F f) {
+    {
+      std::lock_guard lock(mutex_);
+      f();
+    }
+    changed_.notify_all();
+  }
+  template <class F>
+  bool wait(F f) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, 10s, f);
+  }
+  template <class T>
+  T copy(const T& t) {
+    std::lock_guard lock(mutex_);
+    return t;
+  }
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::uint64_t> admitted_, aborted_;
+  std::vector<std::pair<std::uint64_t, error_code>> abandoned_;
+};
+
+// The first id of a TokenPrompt says what to do.
+enum script : std::int32_t { answer_at_once = 1, stay_open = 2, flood = 3 };
+
+reply_message chunk_reply(std::uint64_t id, const std::string& text) {
+  flatbuffers::FlatBufferBuilder b;
+  auto words = b.CreateString(text);
+  return make_reply(b, id, wire::CreateChunk(b, 0, words));
+}
+
+reply_message final_reply(std::uint64_t id, wire::FinishReason finish) {
+  wire::FinalT f;
+  f.usage = std::make_unique<wire::UsageT>();
+  f.choices.push_back(std::make_unique<wire::ChoiceEndT>());
+  f.choices.back()->finish = finish;
+  flatbuffers::FlatBufferBuilder b;
+  return make_reply(b, id, wire::CreateFinal(b, &f));
+}
+
+struct fake_worker {
+  stage_log* log;
+  std::string name;
+  std::map<std::uint64_t, std::pair<gateway_actor, std::uint64_t>> open = {};  // stream: who asked, request
+};
+
+tokenizer_actor::behavior_type run_worker(tokenizer_actor::pointer self, std::shared_ptr<fake_worker> w) {
+  return {
+      [](peer_atom, const std::string&, const caf::strong_actor_ptr&) {},
+      [self, w](admit_atom, std::uint64_t stream, const message<wire::ClientRequest>& r, std::uint64_t) {
+        auto gateway = caf::actor_cast<gateway_actor>(self->current_sender());
+        const auto* g = r->body_as_Generate();
+        const auto what = g && g->prompt_as_TokenPrompt() ? g->prompt_as_TokenPrompt()->ids()->Get(0) : 1;
+        if (what == answer_at_once)
+          self->send(gateway, outgoing_batch{{stream, false, chunk_reply(r->id(), "hello from " + w->name)},
+                                             {stream, true, final_reply(r->id(), wire::FinishReason::stop)}});
+        else
+          w->open[stream] = {gateway, r->id()};
+        if (what == flood) {
+          const auto big = chunk_reply(r->id(), std::string(64 << 10, 'x'));
+          for (int i = 0; i < 300; ++i) self->send(gateway, outgoing_batch{{stream, false, big}});
+        }
+        w->log->admitted(stream);
+      },
+      [self, w](abandon_atom, std::uint64_t stream, std::uint16_t why) {
+        if (auto found = w->open.find(stream); found != w->open.end()) {
+          const auto [gateway, id] = found->second;
+          self->send(gateway, outgoing_batch{{stream, true, final_reply(id, wire::FinishReason::cancelled)}});
+          w->open.erase(found);
+        }
+        w->log->abandoned(stream, static_cast<error_code>(why));
+      },
+      [](const message<wire::TokenBatch>&) {}};
+}
+
+scheduler_actor::behavior_type run_scheduler(scheduler_actor::pointer, stage_log* log) {
+  return {[](peer_atom, const std::string&, const caf::strong_actor_ptr&) {},
+          [](const message<wire::ModelLoaded>&) {},
+          [](const message<wire::Submit>&) {},
+          [log](const message<wire::Abort>& a) { log->aborted(a->stream()); },
+          [](const message<wire::StepResult>&) {},
+          [](tick_atom) {},
+          [](status_atom) {
+            wire::SchedulerStatusT s;
+            s.running = 5;
+            s.waiting = 2;
+            s.ready = true;
+            return message<wire::SchedulerStatus>::pack(s);
+          }};
+}
+
+cache_manager_actor::behavior_type run_cache_manager(cache_manager_actor::pointer) {
+  return {[](peer_atom, const std::string&, const caf::strong_actor_ptr&) {},
+          [](const message<wire::ModelLoaded>&) {},
+          [](const message<wire::Lease>&) { return message<wire::LeaseGranted>{}; },
+          [](const message<wire::Release>&) {},
+          [](status_atom) {
+            wire::CacheStatusT s;
+            s.blocks = 100;
+            s.free_blocks = 60;
+            return message<wire::CacheStatus>::pack(s);
+          }};
+}
+
+class Gateway : public ::testing::Test {
+ protected:
+  Gateway() {
+    EXPECT_TRUE(log::configure({.least = log::level::off}));
+    config_.add_message_types<caf::id_block::troupe>();
+    config_.set("scheduler.policy", caf::atom("sharing"));
+    config_.set("scheduler.max-threads", std::size_t{2});
+    system_.emplace(config_);
+    door_options_.endpoints = {"tcp://127.0.0.1:*"};
+    door_options_.beat = 20ms;
+    options_.models = {{test::demo_prepared(0, "first"), 2}, {test::demo_prepared(1, "second"), 1}};
+    options_.server = "troupe test";
+    options_.worker_wait = 300ms;
+    options_.keep_alive = 50ms;
+  }
+  ~Gateway() override {
+    for (const auto& who : kept_) supervision::stop(who);
+    kept_.clear();
+    gateway_ = nullptr;
+    system_.reset();  // waits for them
+  }
+
+  // The whole stage: workers, schedulers, a cache manager.
+  void start() {
+    open();
+    meet_worker(0, 0, "first/0");
+    meet_worker(0, 1, "first/1");
+    meet_worker(1, 0, "second/0");
+    announce("scheduler/0", system_->spawn(run_scheduler, &log_));
+    announce("scheduler/1", system_->spawn(run_scheduler, &log_));
+    announce("cache_manager", system_->spawn(run_cache_manager));
+  }
+  void open() {
+    if (!options_.door) {
+      auto door = open_zmq_door(door_options_);
+      ASSERT_TRUE(door) << door.error().text;
+      options_.door = *door;
+    }
+    gateway_ = spawn_gateway(*system_, options_);
+    kept_.push_back(caf::actor_cast<caf::strong_actor_ptr>(gateway_));
+  }
+  template <class Handle>
+  void announce(const std::string& id, const Handle& who) {
+    kept_.push_back(caf::actor_cast<caf::strong_actor_ptr>(who));
+    caf::anon_send(gateway_, peer_atom::value, id, kept_.back());
+  }
+  tokenizer_actor meet_worker(int model, int number, const std::string& name) {
+    auto w = system_->spawn(run_worker, std::make_shared<fake_worker>(fake_worker{&log_, name}));
+    announce("tokenizer/" + std::to_string(model) + "/" + std::to_string(number), w);
+    return w;
+  }
+  raw_client client() { return raw_client(options_.door->endpoints()[0]); }
+  std::optional<bool> drain(std::uint64_t ms) {
+    caf::scoped_actor self{*system_};
+    std::optional<bool> all;
+    self->request(gateway_, std::chrono::seconds(10), drain_atom::value, ms)
+        .receive([&](bool b) { all = b; }, [](const caf::error&) {});
+    return all;
+  }
+
+  caf::actor_system_config config_;
+  std::optional<caf::actor_system> system_;
+  stage_log log_;
+  door_options door_options_;
+  gateway_options options_;
+  gateway_actor gateway_;
+  std::vector<caf::strong_actor_ptr> kept_;
+};
+
+TEST_F(Gateway, WelcomesAHello) {
+  start();
+  auto c = client();
+  wire::HelloT hello;
+  hello.min_version = 1;
+  hello.max_version = 4;
+  c.ask(1, std::move(hello));
+  const auto r = c.next();
+  ASSERT_TRUE(r && (*r)->body_as_Welcome());
+  EXPECT_EQ((*r)->body_as_Welcome()->server()->str(), "troupe test");
+}
+
+TEST_F(Gateway, RoutesToTheModelAskedForAndElseToTheFirst) {
+  start();
+  auto c = client();
+  c.ask(1, generate_ids({answer_at_once}, "second"));
+  EXPECT_EQ((*c.next())->body_as_Chunk()->text()->str(), "hello from second/0");
+  EXPECT_TRUE((*c.next())->body_as_Final());
+  c.ask(2, generate_ids({answer_at_once}));
+  EXPECT_THAT((*c.next())->body_as_Chunk()->text()->str(), HasSubstr("hello from first/"));
+}
+
+TEST_F(Gateway, UsesAllWorkersOfAModel) {
+  start();
+  auto c = client();
+  std::map<std::string, int> seen;
+  for (std::uint64_t id = 1; id <= 8; ++id) {
+    c.ask(id, generate_ids({answer_at_once}));
+    ++seen[(*c.next())->body_as_Chunk()->text()->str()];
+    ASSERT_TRUE((*c.next())->body_as_Final());
+  }
+  EXPECT_EQ(seen["hello from first/0"], 4);
+  EXPECT_EQ(seen["hello from first/1"], 4);
+}
+
+TEST_F(Gateway, ListsTheModelsThatAreServedIfAskedForAnother) {
+  start();
+  auto c = client();
+  c.ask(1, generate_ids({answer_at_once}, "third"));
+  const auto [code, text] = c.next_error();
+  EXPECT_EQ(code, error_code::unknown_model);
+  EXPECT_THAT(text, HasSubstr("'third' is not served here; served: first, second"));
+}
+
+TEST_F(Gateway, KeepsTwoClientsWithTheSameIdsApart) {
+  start();
+  auto a = client();
+  auto b = client();
+  a.ask(1, generate_ids({stay_open}));
+  b.ask(1, generate_ids({stay_open}));
+  ASSERT_TRUE(log_.wait_admitted(2));
+  wire::CancelT cancel;
+  cancel.target = 1;
+  b.ask(2, cancel);
+  const auto r = b.next();
+  ASSERT_TRUE(r && (*r)->body_as_Final());
+  EXPECT_EQ((*r)->body_as_Final()->choices()->Get(0)->finish(), wire::FinishReason::cancelled);
+  EXPECT_FALSE(a.next(100ms));
+}
+
+TEST_F(Gateway, IgnoresACancelOfWhatIsNotOpen) {
+  start();
+  auto c = client();
+  wire::CancelT cancel;
+  cancel.target = 55;
+  c.ask(1, cancel);
+  EXPECT_FALSE(c.next(100ms));
+}
+
+TEST_F(Gateway, RefusesAnIdThatIsStillOpen) {
+  start();
+  auto c = client();
+  c.ask(1, generate_ids({stay_open}));
+  ASSERT_TRUE(log_.wait_admitted(1));
+  c.ask(1, generate_ids({answer_at_once}));
+  EXPECT_EQ(c.next_error().first, error_code::invalid_request);
+}
+
+TEST_F(Gateway, IsOverloadedBeyondAClientsShare) {
+  door_options_.limits.open_requests_per_client = 2;
+  start();
+  auto c = client();
+  for (std::uint64_t id = 1; id <= 3; ++id) c.ask(id, generate_ids({stay_open}));
+  EXPECT_EQ(c.next_error().first, error_code::overloaded);
+}
+
+TEST_F(Gateway, AbandonsTheStreamsOfAClientThatIsGone) {
+  options_.keep_alive = std::chrono::hours(1);  // it must be noticed without sending
+  start();
+  {
+    auto c = client();
+    c.ask(1, generate_ids({stay_open}));
+    c.ask(2, generate_ids({stay_open}));
+    ASSERT_TRUE(log_.wait_admitted(2));
+  }
+  ASSERT_TRUE(log_.wait_abandoned(2));
+}
+
+TEST_F(Gateway, CutsOffAClientThatDoesNotReadWithATypedError) {
+  const auto path = "ipc:///tmp/troupe-gateway-slow-" + std::to_string(::getpid());
+  door_options_.endpoints.push_back(path);
+  door_options_.socket_messages = 4;
+  door_options_.outbox_messages = 20;
+  start();
+  raw_client slow(path, 1);
+  slow.ask(1, generate_ids({flood}));
+  ASSERT_TRUE(log_.wait_abandoned(1));
+  EXPECT_EQ(log_.abandoned()[0].second, error_code::cancelled);
+  for (;;) {
+    const auto r = slow.next();
+    ASSERT_TRUE(r) << "no end came";
+    if ((*r)->body_as_Chunk()) continue;
+    ASSERT_TRUE((*r)->body_as_Error());
+    EXPECT_EQ((*r)->body_as_Error()->code(), error_code::overloaded);
+    break;
+  }
+  EXPECT_FALSE(slow.next(100ms)) << "exactly one end";
+}
+
+TEST_F(Gateway, TellsASilentStreamThatItIsStillOpen) {
+  start();
+  auto c = client();
+  c.ask(1, generate_ids({stay_open}));
+  EXPECT_FALSE(c.next(500ms));
+  EXPECT_GT(c.alive, 1);
+}
+
+TEST_F(Gateway, EndsTheStreamsOfAWorkerThatDies) {
+  open();
+  const auto worker = meet_worker(0, 0, "first/0");
+  announce("scheduler/0", system_->spawn(run_scheduler, &log_));
+  auto c = client();
+  c.ask(1, generate_ids({stay_open}));
+  ASSERT_TRUE(log_.wait_admitted(1));
+  supervision::stop(caf::actor_cast<caf::strong_actor_ptr>(worker));
+  const auto [code, text] = c.next_error();
+  EXPECT_EQ(code, error_code::unavailable);
+  EXPECT_THAT(text, HasSubstr("send the request again"));
+  EXPECT_TRUE(log_.wait_aborted(1));
+}
+
+TEST_F(Gateway, HoldsARequestUntilAWorkerIsThere) {
+  options_.worker_wait = 10'000ms;
+  open();
+  auto c = client();
+  c.ask(1, generate_ids({answer_at_once}));
+  EXPECT_FALSE(c.next(100ms));
+  meet_worker(0, 1, "late");
+  const auto r = c.next();
+  ASSERT_TRUE(r && (*r)->body_as_Chunk());
+}
+
+TEST_F(Gateway, DoesNotHoldARequestForEver) {
+  open();
+  auto c = client();
+  c.ask(1, generate_ids({answer_at_once}));
+  EXPECT_EQ(c.next_error().first, error_code::unavailable);
+}
+
+TEST_F(Gateway, CancelsARequestThatNoWorkerHasSeen) {
+  options_.worker_wait = 10'000ms;
+  open();
+  auto c = client();
+  auto g = generate_ids({answer_at_once});
+  g.n = 3;
+  c.ask(1, std::move(g));
+  wire::CancelT cancel;
+  cancel.target = 1;
+  c.ask(2, cancel);
+  const auto r = c.next();
+  ASSERT_TRUE(r && (*r)->body_as_Final());
+  EXPECT_EQ((*r)->body_as_Final()->choices()->size(), 3U);
+}
+
+TEST_F(Gateway, EndsWhatWasOpenBeforeItsRestartAndHasItDropped) {
+  start();
+  auto c = client();
+  c.ask(1, generate_ids({stay_open}));
+  ASSERT_TRUE(log_.wait_admitted(1));
+  const auto stream = log_.admitted()[0];
+  const auto worker = kept_[1 + stream % 2];  // the workers were met first
+  supervision::stop(kept_[0]);
+  open();
+  EXPECT_EQ(c.next_error().first, error_code::unavailable);
+  caf::anon_send(gateway_, peer_atom::value, "tokenizer/0/" + std::to_string(stream % 2), worker);
+  ASSERT_TRUE(log_.wait_abandoned(1));
+  EXPECT_EQ(log_.abandoned()[0].first, stream);
+  c.ask(1, generate_ids({answer_at_once}));
+  const auto r = c.next();
+  ASSERT_TRUE(r && (*r)->body_as_Chunk()) << "the new gateway serves, and the old id is free again";
+}
+
+TEST_F(Gateway, DrainsAtOnceIfNothingIsOpen) {
+  start();
+  EXPECT_EQ(drain(5'000), true);
+}
+
+TEST_F(Gateway, LetsOpenStreamsFinishWhileItDrainsAndRefusesNewOnes) {
+  start();
+  auto c = client();
+  c.ask(1, generate_ids({stay_open}));
+  ASSERT_TRUE(log_.wait_admitted(1));
+  std::optional<bool> drained;
+  std::thread stopping([&] { drained = drain(10'000); });
+  for (std::uint64_t id = 100;; ++id) {  // until the drain has begun
+    c.ask(id, generate_ids({answer_at_once}));
+    const auto r = c.next();
+    ASSERT_TRUE(r);
+    if (const auto* e = (*r)->body_as_Error()) {
+      EXPECT_EQ(e->code(), error_code::shutting_down);
+      break;
+    }
+    c.next();
+  }
+  wire::CancelT cancel;
+  cancel.target = 1;
+  c.ask(2, cancel);
+  EXPECT_TRUE((*c.next())->body_as_Final());
+  stopping.join();
+  EXPECT_EQ(drained, true);
+}
+
+TEST_F(Gateway, EndsWhatIsLeftAtTheDeadlineOfADrain) {
+  start();
+  auto c = client();
+  c.ask(1, generate_ids({stay_open}));
+  ASSERT_TRUE(log_.wait_admitted(1));
+  EXPECT_EQ(drain(50), false);
+  EXPECT_EQ(c.next_error().first, error_code::shutting_down);
+  EXPECT_TRUE(log_.wait_abandoned(1));
+}
+
+TEST_F(Gateway, ReportsItsStatus) {
+  options_.restarts = [] {
+    return std::vector<restart_count>{{"executor", 2, "it broke"}, {"scheduler/0", 0, ""}};
+  };
+  start();
+  auto c = client();
+  c.send(std::vector<std::string>{"garbage that is no message"});
+  c.next_error();
+  c.ask(1, generate_ids({stay_open}));
+  ASSERT_TRUE(log_.wait_admitted(1));
+  c.ask(2, wire::ServerStatusT());
+  const auto r = c.next();
+  ASSERT_TRUE(r && (*r)->body_as_Status());
+  const auto* s = (*r)->body_as_Status();
+  EXPECT_EQ(s->version()->str(), "troupe test");
+  EXPECT_EQ(s->clients(), 1U);
+  EXPECT_EQ(s->open_requests(), 1U);
+  EXPECT_EQ(s->bad_frames(), 1U);
+  EXPECT_EQ(s->cache()->free_blocks(), 60U);
+  ASSERT_EQ(s->models()->size(), 2U);
+  EXPECT_EQ(s->models()->Get(0)->state()->str(), "ready");
+  EXPECT_EQ(s->models()->Get(0)->running(), 5U);
+  ASSERT_EQ(s->restarts()->size(), 1U);
+  EXPECT_EQ(s->restarts()->Get(0)->actor()->str(), "executor");
+}
+
+TEST_F(Gateway, ListsModelsThatAreStillLoading) {
+  open();
+  auto c = client();
+  c.ask(1, wire::ListModelsT());
+  const auto r = c.next();
+  ASSERT_TRUE(r && (*r)->body_as_ModelList());
+  const auto* m = (*r)->body_as_ModelList()->models()->Get(1);
+  EXPECT_EQ(m->name()->str(), "second");
+  EXPECT_EQ(m->state()->str(), "loading");
+  EXPECT_EQ(m->context_tokens(), 128U);
+}
+
+TEST_F(Gateway, SurvivesAThousandMutationsOfAValidRequest) {
+  start();
+  auto c = client();
+  const auto valid = request_bytes(3, generate_ids({answer_at_once, 2, 3}, "second"));
+  std::mt19937 random(99);
+  for (int i = 0; i < 1000; ++i) {
+    auto frame = valid;
+    for (auto changes = 1 + random() % 3; changes > 0; --changes)
+      frame[random() % frame.size()] = static_cast<std::uint8_t>(random());
+    c.send(frame);
+  }
+  auto other = client();
+  other.ask(1, generate_ids({answer_at_once}));
+  const auto r = other.next();
+  ASSERT_TRUE(r && (*r)->body_as_Chunk());
+}
+
+}  // namespace
+}  // namespace troupe::gateway::testing
