@@ -117,8 +117,8 @@ void run_plan(executor_pointer self, const message<wire::StepPlan>& plan) {
     self->quit(to_caf(done.error()));
     return;
   }
-  if (auto asker = caf::actor_cast<result_sink>(self->current_sender())) self->send(asker, *done);
   if (state.options.trace) state.options.trace(hop::result_sent, plan->step());
+  if (auto asker = caf::actor_cast<result_sink>(self->current_sender())) self->send(asker, *done);
 }
 
 executor_actor::behavior_type executor(executor_pointer self, executor_options options) {

@@ -68,8 +68,8 @@ void pump(scheduler_pointer self) {
     if (auto lease = s.planner->next_lease()) ask_for_blocks(self, *lease);
     s.trace(hop::plan_begun, s.planner->next_step());
     if (auto plan = s.planner->next_plan(now)) {
-      self->send(s.executor, *plan);
       s.trace(hop::plan_sent, (*plan)->step());
+      self->send(s.executor, *plan);
       more = true;
     }
     more = more || s.planner->has_release();
