@@ -88,7 +88,9 @@ void bpe_model::add_merge(const setting& s, const std::string& left, const std::
   };
   const std::string tail =
       right.starts_with(continuing_prefix_) ? right.substr(continuing_prefix_.size()) : right;
-  merges_.insert_or_assign(pair_key(must(left), must(right)), merge{rank, must(left + tail)});
+  const std::int32_t left_id = must(left);
+  const std::int32_t right_id = must(right);
+  merges_.insert_or_assign(pair_key(left_id, right_id), merge{rank, must(left + tail)});
 }
 
 std::optional<std::int32_t> bpe_model::id_of(std::string_view token) const {

@@ -163,7 +163,7 @@ pre_tokenizer make_byte_level(const setting& s) {
   }
   return [split, add_space = s.boolean_or("add_prefix_space", true)](std::vector<text_piece> pieces) {
     for (auto& p : pieces) {
-      if (add_space && !p.text.starts_with(' ')) p.text.insert(0, 1, ' ');
+      if (add_space && !p.text.empty() && !p.text.starts_with(' ')) p.text.insert(0, 1, ' ');
     }
     if (split) pieces = split(std::move(pieces));
     for (auto& p : pieces) p.text = bytes_to_letters(p.text);
@@ -189,7 +189,7 @@ pre_tokenizer make_metaspace(const setting& s) {
       std::string marked;
       for (const char c : p.text) c == ' ' ? void(marked += prefix) : marked.push_back(c);
       const bool prepend = scheme == "always" || (scheme == "first" && p.begins_text);
-      if (prepend && !marked.starts_with(prefix)) marked.insert(0, prefix);
+      if (prepend && !marked.empty() && !marked.starts_with(prefix)) marked.insert(0, prefix);
       p.text = std::move(marked);
     }
     return split ? split(std::move(pieces)) : pieces;
@@ -210,7 +210,9 @@ pre_tokenizer make_pre_tokenizer(const setting& s) {
     return splitter(by_character(&utf8::is_numeric),
                     s.boolean_or("individual_digits", false) ? behavior::isolated : behavior::contiguous);
   }
-  if (type == "Whitespace") return splitter(inverted(by_regex(R"(\w+|[^\w\s]+)")), behavior::removed);
+  if (type == "Whitespace")
+    return splitter(inverted(by_regex(R"([\w\x{200C}\x{200D}]+|[^\w\s\x{200C}\x{200D}]+)")),
+                    behavior::removed);
   if (type == "WhitespaceSplit") return splitter(by_character(&utf8::is_whitespace), behavior::removed);
   if (type == "Punctuation")
     return splitter(by_character(&utf8::is_punctuation), read_behavior(s, "Isolated"));

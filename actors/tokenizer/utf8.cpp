@@ -129,6 +129,10 @@ bool is_whitespace(char32_t c) {
          c == 0x3000;
 }
 
+bool is_python_space(char32_t c) {
+  return is_whitespace(c) || (c >= 0x1C && c <= 0x1F);
+}
+
 bool is_numeric(char32_t c) {
   const auto k = category(c);
   return k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_NO;
@@ -154,7 +158,13 @@ bool is_punctuation(char32_t c) {
 bool is_word(char32_t c) {
   const auto k = category(c);
   return is_alphabetic(c) || is_mark(c) || k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_NL ||
-         k == UTF8PROC_CATEGORY_PC;
+         k == UTF8PROC_CATEGORY_PC || c == 0x200C || c == 0x200D;
+}
+
+bool is_printable(char32_t c) {
+  const auto k = category(c);
+  return k != UTF8PROC_CATEGORY_CN && k != UTF8PROC_CATEGORY_CC && k != UTF8PROC_CATEGORY_CF &&
+         k != UTF8PROC_CATEGORY_CS && k != UTF8PROC_CATEGORY_CO;
 }
 
 bool is_upper(char32_t c) {

@@ -37,12 +37,15 @@ std::size_t length(std::string_view text);  // code points
 std::size_t offset(std::string_view text,
                    std::size_t index);  // byte offset of a code point; text.size() if beyond
 
-bool is_whitespace(char32_t c);   // White_Space property
-bool is_numeric(char32_t c);      // general category N
+bool is_whitespace(char32_t c);  // White_Space property
+bool is_python_space(
+    char32_t c);              // what Python's str.isspace() says: also the four separators U+001C to U+001F
+bool is_numeric(char32_t c);  // general category N
 bool is_alphabetic(char32_t c);   // general category L
 bool is_mark(char32_t c);         // general category M
 bool is_punctuation(char32_t c);  // ASCII punctuation or general category P
-bool is_word(char32_t c);         // alphabetic, mark, decimal digit or connector
+bool is_word(char32_t c);         // alphabetic, mark, digit, connector or joiner: what \w of Rust matches
+bool is_printable(char32_t c);    // not a control, format, surrogate, private or unassigned code point
 bool is_upper(char32_t c);
 bool is_lower(char32_t c);
 

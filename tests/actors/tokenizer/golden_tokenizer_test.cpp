@@ -1,28 +1,12 @@
 // The three demo tokenizers against the recorded outputs of Hugging Face tokenizers.
 #include <gtest/gtest.h>
 
-#include <boost/json.hpp>
-#include <fstream>
-#include <sstream>
-
-#include "actors/tokenizer/tokenizer.hpp"
+#include "tests/actors/tokenizer/text_support.hpp"
 
 namespace troupe::text {
 namespace {
 namespace json = boost::json;
 
-json::value read_cases(const std::string& model) {
-  const std::string file =
-      std::string(TROUPE_SOURCE_DIR) + "/tests/golden/" + model + "/tokenizer_cases.json";
-  std::ifstream in(file);
-  std::stringstream text;
-  text << in.rdbuf();
-  return json::parse(text.str());
-}
-
-std::vector<std::int32_t> ids_of(const json::value& v) {
-  return json::value_to<std::vector<std::int32_t>>(v);
-}
 std::string text_of(const json::value& v) {
   return std::string(v.as_string());
 }
@@ -39,24 +23,18 @@ class GoldenTokenizer : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
     const std::string model = GetParam();
-    auto loaded = load_tokenizer(std::string(TROUPE_SOURCE_DIR) + "/demo/" + model + "-demo");
+    auto loaded = load_tokenizer(demo_folder(model));
     ASSERT_TRUE(loaded) << loaded.error().text;
     tokenizer_ = *loaded;
-    cases_ = read_cases(model);
-  }
-
-  std::string decode_by_steps(const std::vector<std::int32_t>& ids, bool skip_special) const {
-    incremental_decoder decoder(tokenizer_, skip_special);
-    std::string text;
-    for (const auto id : ids) text += decoder.push(id);
-    return text + decoder.finish();
+    cases_ = json::parse(
+        read_whole(std::string(TROUPE_SOURCE_DIR) + "/tests/golden/" + model + "/tokenizer_cases.json"));
   }
 
   void check_decodings(const json::object& c, const std::vector<std::int32_t>& ids) const {
     EXPECT_EQ(tokenizer_->decode(ids, false), text_of(c.at("decoded")));
     EXPECT_EQ(tokenizer_->decode(ids, true), text_of(c.at("decoded_skip_special")));
-    EXPECT_EQ(decode_by_steps(ids, false), text_of(c.at("decoded")));
-    EXPECT_EQ(decode_by_steps(ids, true), text_of(c.at("decoded_skip_special")));
+    EXPECT_EQ(decode_by_steps(tokenizer_, ids, false), text_of(c.at("decoded")));
+    EXPECT_EQ(decode_by_steps(tokenizer_, ids, true), text_of(c.at("decoded_skip_special")));
   }
 
   tokenizer_ptr tokenizer_;
