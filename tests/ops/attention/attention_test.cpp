@@ -114,7 +114,7 @@ attention_shape make_shape(std::size_t heads, std::size_t kv_heads, std::size_t 
 
 const attention_shape shapes[] = {
     make_shape(8, 2, 32),     make_shape(1, 1, 8),    make_shape(6, 1, 20),       make_shape(4, 4, 64),
-    make_shape(8, 2, 32, 50), make_shape(3, 1, 7, 1), make_shape(12, 2, 128, 300)};
+    make_shape(8, 2, 32, 50), make_shape(3, 1, 7, 1), make_shape(6, 2, 128, 200)};
 
 double expected_output(const attention_shape& shape, const sequence_case& one, std::size_t t,
                        std::size_t head, std::size_t d) {
@@ -149,9 +149,9 @@ TEST_P(Attention, EqualsTheFormulaInDoublePrecision) {
     }
     const auto outputs = run(shape, sequences, cuts, 16);
     for (std::size_t s = 0; s < sequences.size(); ++s) {
-      for (std::size_t t = 0; t < lengths[s]; t += 7) {
+      for (std::size_t t = 0; t < lengths[s]; t += 13) {
         for (std::size_t head = 0; head < shape.heads; ++head) {
-          for (std::size_t d = 0; d < shape.head_dim; d += 3) {
+          for (std::size_t d = 0; d < shape.head_dim; d += 11) {
             ASSERT_NEAR(outputs[s].at(t, head * shape.head_dim + d),
                         expected_output(shape, sequences[s], t, head, d), 5e-6)
                 << "row " << t << " head " << head;
@@ -166,7 +166,7 @@ TEST_P(Attention, ChunksOfAnySizeAndSingleTokensEqualTheWholeBitForBit) {
   for (const auto& shape : shapes) {
     const std::vector<sequence_case> one{random_sequence(shape, 300, 1)};
     const auto whole = run(shape, one, {{300}}, 16);
-    for (const std::size_t chunk : {1u, 2u, 5u, 16u, 100u, 127u, 129u}) {
+    for (const std::size_t chunk : {1u, 5u, 16u, 127u, 129u}) {
       ASSERT_TRUE(same_bits(run(shape, one, {chunks(300, chunk)}, 16)[0], whole[0])) << chunk;
     }
   }
@@ -192,7 +192,7 @@ TEST_P(Attention, BlocksOfAnySizeInAnyOrderGiveTheSameBits) {
   for (const auto& shape : shapes) {
     const std::vector<sequence_case> one{random_sequence(shape, 261, 3)};
     const auto usual = run(shape, one, {{261}}, 16);
-    for (const std::size_t block_tokens : {1u, 3u, 10u, 17u, 32u, 100u, 512u}) {
+    for (const std::size_t block_tokens : {1u, 10u, 17u, 100u, 512u}) {
       ASSERT_TRUE(same_bits(run(shape, one, {{200, 1, 60}}, block_tokens, 5, true)[0], usual[0]))
           << block_tokens;
     }
