@@ -1,5 +1,6 @@
 // From a file to a module: read, copy, map, check the table.
 #include <boost/dll/shared_library.hpp>
+#include <mutex>
 
 #include "kernel/modules/build.hpp"
 #include "kernel/modules/modules.hpp"
@@ -14,7 +15,10 @@ namespace dll = boost::dll;
 
 constexpr std::size_t max_architectures = 256;
 
-// The library is the last member to go: the table is part of it.
+// One library is opened or closed at a time. The C library has a lock of its own, but one that the thread sanitizer does
+// not see, and initialisers of two modules need not run side by side.
+std::mutex loader_mutex;
+
 class loaded_module final : public module {
  public:
   loaded_module(dll::shared_library library, const troupe_module& table, std::string sha256, fs::path staged,
@@ -29,6 +33,11 @@ class loaded_module final : public module {
         origin_(std::move(origin)) {
     for (const char* const* name = table.architectures; *name != nullptr; ++name)
       architectures_.emplace_back(*name);
+  }
+
+  ~loaded_module() override {
+    const std::lock_guard lock(loader_mutex);
+    library_.unload();
   }
 
   const std::string& name() const override { return name_; }
@@ -46,7 +55,7 @@ class loaded_module final : public module {
   }
 
  private:
-  dll::shared_library library_;  // closed with the object; nothing below points into it but table_
+  dll::shared_library library_;  // nothing below points into it but table_
   const troupe_module& table_;
   std::string name_, version_, summary_, sha256_;
   std::vector<std::string> architectures_;
@@ -108,6 +117,7 @@ result<module_ptr> store::load(const fs::path& file) const {
   auto staged = stage(folder_, sha256, *bytes);
   if (!staged) return fail(std::move(staged.error()));
   try {
+    const std::lock_guard lock(loader_mutex);
     dll::shared_library library(*staged, dll::load_mode::rtld_now | dll::load_mode::rtld_local);
     if (!library.has(TROUPE_MODULE_ENTRY_NAME))
       return fail(error_code::bad_module, "{}: not a module: it does not export {}", file.string(),
