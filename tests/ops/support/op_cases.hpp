@@ -3,6 +3,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <hwy/targets.h>
 
 #include <bit>
 #include <cstring>
@@ -15,15 +16,28 @@
 
 namespace troupe::ops {
 
+// Instruction sets that Highway may take, as a mask; 0 = all that the machine has.
+constexpr std::int64_t up_to_avx2 = ~std::int64_t{HWY_AVX2 - 1};
+constexpr std::int64_t baseline = ~std::int64_t{(HWY_AVX2 << 1) - 1};
+
 struct op_version {
   const char* name;
   bool fast;
   unsigned threads;
+  std::int64_t targets = 0;
 };
 
-// A test that runs on the reference and on the fast version alone, with two and with three threads.
+// A test that runs on the reference and on the fast version: with one, two and three threads, and as on lesser machines.
 class OpTest : public ::testing::TestWithParam<op_version> {
  protected:
+  void SetUp() override {
+    const std::int64_t wanted = GetParam().targets;
+    if (wanted == 0) return;
+    if ((hwy::SupportedTargets() & wanted) == 0) GTEST_SKIP() << "not on this machine";
+    hwy::SetSupportedTargetsForTest(hwy::SupportedTargets() & wanted);
+  }
+  void TearDown() override { hwy::SetSupportedTargetsForTest(0); }
+
   const cpu::op_set& ops() const { return GetParam().fast ? cpu::fast_ops : cpu::reference_ops; }
   execution& context() { return context_; }
 
@@ -31,8 +45,12 @@ class OpTest : public ::testing::TestWithParam<op_version> {
   execution context_{threads_};
 };
 
-inline const op_version op_versions[] = {
-    {"ref", false, 1}, {"fast1", true, 1}, {"fast2", true, 2}, {"fast3", true, 3}};
+inline const op_version op_versions[] = {{"ref", false, 1},
+                                         {"fast1", true, 1},
+                                         {"fast2", true, 2},
+                                         {"fast3", true, 3},
+                                         {"fast2_avx2", true, 2, up_to_avx2},
+                                         {"fast2_baseline", true, 2, baseline}};
 
 #define TROUPE_ON_ALL_VERSIONS(suite)                                        \
   INSTANTIATE_TEST_SUITE_P(Version, suite, ::testing::ValuesIn(op_versions), \
