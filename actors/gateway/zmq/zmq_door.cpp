@@ -177,8 +177,9 @@ void door::work() {
     const bool open = accepts();
     zmq::poll(items.data(), open ? 3 : 2, queues_.empty() ? options_.beat : retry_after);
     if (items[0].revents != 0) signal_.clear();
+    const bool closing = closing_;  // read first: what was given to send() before is written then
     write_replies();
-    if (closing_) return;  // closing the socket sends what it has taken
+    if (closing) return;  // closing the socket sends what it has taken
     watch_.read_events();
     if (open && items[2].revents != 0) read_frames();
     tell_of_connections();

@@ -57,17 +57,19 @@ class listener {
  private:
   void take() {
     std::vector<std::pair<std::string, reply_message>> replies;
+    std::vector<arrival> taken;
     while (auto a = door_->take()) {
       if (a->kind == arrival::what::request) {
         flatbuffers::FlatBufferBuilder b;
         auto none = b.CreateVector(std::vector<flatbuffers::Offset<wire::ModelInfo>>{});
         replies.emplace_back(a->client, make_reply(b, a->request->id(), wire::CreateModelList(b, none)));
       }
-      std::lock_guard lock(mutex_);
-      arrivals_.push_back(std::move(*a));
+      taken.push_back(std::move(*a));
     }
+    door_->send(std::move(replies));  // before the test knows
+    std::lock_guard lock(mutex_);
+    std::ranges::move(taken, std::back_inserter(arrivals_));
     changed_.notify_all();
-    door_->send(std::move(replies));
   }
 
   std::shared_ptr<zmq_door> door_;
