@@ -102,8 +102,11 @@ void add_check(CLI::App& app, context& shared) {
       ->add_option("--only", o->only,
                    fmt::format("Groups to run, separated by commas: {}; without reference outputs: {}",
                                fmt::join(check::golden_groups, ", "), fmt::join(check::plain_groups, ", ")))
-      ->delimiter(',');
-  command->add_option("--prompt", o->prompts, "Run only the prompts with these ids")->delimiter(',');
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  command->add_option("--prompt", o->prompts, "Run only the prompts with these ids")
+      ->delimiter(',')
+      ->allow_extra_args(false);
   command->add_option("--threads", o->threads, "Threads to compute with; 0 = all cores")
       ->capture_default_str();
   command->add_flag("--reference-ops", o->reference_ops,

@@ -37,7 +37,8 @@ result<client::chat_prompt> read_messages(const std::string& file) {
   if (!text) return fail(text.error());
   client::chat_prompt chat;
   try {
-    for (const auto& m : boost::json::parse(*text).as_array())
+    const boost::json::value list = boost::json::parse(*text);
+    for (const auto& m : list.as_array())
       chat.messages.push_back(
           {std::string(m.at("role").as_string()), std::string(m.at("content").as_string())});
   } catch (const std::exception& e) {
@@ -135,6 +136,7 @@ void add_input_options(CLI::App& command, generate_command& o) {
                        ->excludes(system);
   command.add_option("--ids", o.ids, "Token ids instead of a prompt, separated by commas")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->group(input)
       ->excludes(raw)
       ->excludes(system)
@@ -153,12 +155,8 @@ void add_output_options(CLI::App& command, generate_command& o) {
   command
       .add_option("--logprobs", o.logprobs,
                   "Show log-probabilities of the tokens, with that many alternatives (0 to 20)")
-      ->expected(0, 1)
-      ->default_str("0")
       ->group(output);
   command.add_option("--prompt-logprobs", o.prompt_logprobs, "The same for the prompt's tokens")
-      ->expected(0, 1)
-      ->default_str("0")
       ->group(output);
   command.add_flag("--echo", o.echo, "Begin with the text of the prompt")->group(output);
   command.add_flag("--special", o.special, "Show special tokens")->group(output);

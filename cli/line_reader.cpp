@@ -78,6 +78,8 @@ class terminal_reader : public line_reader {
   outcome read(std::string& line) override {
     int length = 0;
     errno = 0;
+    el_set(editor_, EL_PREP_TERM,
+           1);  // before the prompt: libedit itself does it behind, and keys in between are lost
     const char* text = el_gets(editor_, &length);
     if (interrupt_guard::pressed()) {
       interrupt_guard::clear();

@@ -47,7 +47,10 @@ setting count_setting(const char* name, std::uint32_t sampling_flags::*member) {
   return {name,
           [member](sampling_flags& f, std::string_view text) {
             if (text.empty()) return f.*member = 0, true;
-            return parse(text, f.*member);
+            std::uint32_t value = 0;
+            if (!parse(text, value)) return false;
+            f.*member = value;
+            return true;
           },
           [member](const sampling_flags& f) {
             return f.*member > 0 ? fmt::format("{}", f.*member) : std::string();
@@ -94,7 +97,9 @@ void add_sampling_flags(CLI::App& command, sampling_flags& f) {
       ->group(sampling);
   command.add_option("--frequency-penalty", f.frequency_penalty, "-2 to 2, per occurrence; 0 = none")
       ->group(sampling);
-  command.add_option("--logit-bias", f.logit_bias, "id=bias, -100 to 100; may be repeated")->group(sampling);
+  command.add_option("--logit-bias", f.logit_bias, "id=bias, -100 to 100; may be repeated")
+      ->allow_extra_args(false)
+      ->group(sampling);
   command.add_option("--seed", f.seed, "The same seed gives the same answer")->group(sampling);
   const auto end = "End";
   command
@@ -103,8 +108,11 @@ void add_sampling_flags(CLI::App& command, sampling_flags& f) {
       ->group(end);
   command.add_option("--min-tokens", f.min_tokens, "No end before that many tokens")->group(end);
   command.add_option("--stop", f.stop, "End before this text; may be repeated; \\n is a line break")
+      ->allow_extra_args(false)
       ->group(end);
-  command.add_option("--stop-id", f.stop_ids, "End at this token; may be repeated")->group(end);
+  command.add_option("--stop-id", f.stop_ids, "End at this token; may be repeated")
+      ->allow_extra_args(false)
+      ->group(end);
   command.add_flag("--ignore-eos", f.ignore_eos, "Go on beyond the model's own end of sequence")->group(end);
   command.add_flag("--include-stop", f.include_stop, "Leave the text of --stop in the answer")->group(end);
 }

@@ -1,0 +1,267 @@
+// The real command as a person or a script runs it, without a server.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <boost/json/parse.hpp>
+#include <filesystem>
+#include <fstream>
+
+#include "tests/cli/process.hpp"
+
+namespace troupe::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::MatchesRegex;
+using ::testing::StartsWith;
+
+const std::string source = TROUPE_SOURCE_DIR;
+const std::string mixtral = source + "/demo/mixtral-demo";
+
+boost::json::value parsed(const outcome& o) {
+  EXPECT_EQ(o.status, 0) << o.err;
+  boost::system::error_code problem;
+  auto v = boost::json::parse(o.out, problem);
+  EXPECT_FALSE(problem) << o.out;
+  return v;
+}
+
+// One line, "troupe: error: ...".
+void expect_error(const outcome& o, int status, const std::string& text) {
+  EXPECT_EQ(o.status, status) << o.out << o.err;
+  EXPECT_THAT(o.err, StartsWith("troupe: error: "));
+  EXPECT_THAT(o.err, HasSubstr(text));
+  EXPECT_EQ(std::count(o.err.begin(), o.err.end(), '\n'), 1) << o.err;
+  EXPECT_THAT(o.out, IsEmpty());
+}
+
+class HelpOf : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(HelpOf, TeachesWithAnExample) {
+  const auto o = run_shell("\"$TROUPE\" " + GetParam() + " --help");
+  EXPECT_EQ(o.status, 0) << o.err;
+  EXPECT_THAT(o.out, HasSubstr("Example"));
+  EXPECT_THAT(o.out, HasSubstr("  troupe " + GetParam()));
+  EXPECT_THAT(o.err, IsEmpty());
+}
+
+INSTANTIATE_TEST_SUITE_P(EveryCommand, HelpOf,
+                         ::testing::Values("serve", "chat", "generate", "models", "status", "tokenize",
+                                           "program", "module", "module list", "module inspect", "check",
+                                           "completion", "version"),
+                         [](const auto& param) {
+                           std::string name = param.param;
+                           std::replace(name.begin(), name.end(), ' ', '_');
+                           return name;
+                         });
+
+TEST(Command, HelpListsEveryCommand) {
+  const auto o = run_troupe({"--help"});
+  EXPECT_EQ(o.status, 0);
+  for (const char* name :
+       {"serve", "chat", "generate", "models", "status", "tokenize", "program", "module", "check", "version"})
+    EXPECT_THAT(o.out, HasSubstr(std::string("\n  ") + name + " "));
+}
+
+TEST(Command, MistypedCommandNamesTheNearest) {
+  expect_error(run_troupe({"generat"}), 2, "did you mean generate?");
+}
+
+TEST(Command, MistypedOptionNamesTheNearest) {
+  expect_error(run_troupe({"generate", "--temprature", "0", "Hi"}), 2, "did you mean --temperature?");
+  expect_error(run_troupe({"module", "list", "--jsn"}), 2, "did you mean --json?");
+}
+
+TEST(Command, OptionWithAWrongTypeOfValueSaysSo) {
+  expect_error(run_troupe({"generate", "--top-k", "many", "Hi"}), 2, "--top-k");
+}
+
+TEST(Command, NothingToDoShowsHelpAndFails) {
+  const auto o = run_troupe({});
+  EXPECT_EQ(o.status, 2);
+  EXPECT_THAT(o.err, HasSubstr("troupe serve"));
+}
+
+TEST(Command, NoServerSaysHowToStartOne) {
+  for (const char* command : {"models", "status"})
+    expect_error(run_troupe({command, "--endpoint", "tcp://127.0.0.1:9"}), 1,
+                 "no server at tcp://127.0.0.1:9: start one with `troupe serve`");
+  expect_error(run_troupe({"generate", "--endpoint", "tcp://127.0.0.1:9", "Hi"}), 1, "no server at");
+  expect_error(run_troupe({"chat", "--endpoint", "tcp://127.0.0.1:9"}, "Hi\n"), 1, "no server at");
+  expect_error(run_troupe({"tokenize", "--endpoint", "tcp://127.0.0.1:9", "Hi"}), 1, "no server at");
+}
+
+TEST(Command, EndpointMayComeFromTheEnvironment) {
+  expect_error(run_troupe({"models"}, "", {{"TROUPE_ENDPOINT", "tcp://127.0.0.1:9"}}), 1,
+               "no server at tcp://127.0.0.1:9");
+}
+
+TEST(Command, EndpointThatIsNoneIsExplained) {
+  expect_error(run_troupe({"models", "--endpoint", "nonsense"}), 2, "nonsense");
+}
+
+TEST(Version, SaysWhatThisBuildIs) {
+  const auto v = parsed(run_troupe({"version", "--json"}));
+  EXPECT_THAT(std::string(v.at("version").as_string()), MatchesRegex("[0-9]+\\.[0-9]+\\.[0-9]+"));
+  EXPECT_EQ(v.at("protocol").to_number<int>(), 1);
+  EXPECT_EQ(v.at("abi_major").to_number<int>(), 1);
+  EXPECT_EQ(v.at("backends").at(0).as_string(), "cpu");
+  EXPECT_THAT(run_troupe({"version"}).out, StartsWith("troupe " + std::string(v.at("version").as_string())));
+}
+
+TEST(Program, IsPrintedReadablyAndAsJson) {
+  const auto text = run_troupe({"program", mixtral});
+  EXPECT_EQ(text.status, 0) << text.err;
+  EXPECT_THAT(text.out, HasSubstr("MixtralForCausalLM"));
+  const auto full = run_troupe({"program", mixtral, "--full"});
+  EXPECT_GT(full.out.size(), text.out.size()) << "folding equal layers makes it shorter";
+  EXPECT_GT(parsed(run_troupe({"program", mixtral, "--json"})).at("ops").as_array().size(), 50U);
+}
+
+TEST(Program, DemoCheckpointsAreKnownByName) {
+  EXPECT_EQ(run_troupe({"program", "mixtral-demo"}).out, run_troupe({"program", mixtral}).out);
+  expect_error(run_troupe({"program", "mixtral-dmo"}), 2, "did you mean mixtral-demo?");
+}
+
+TEST(Program, FolderThatIsNoCheckpointIsExplained) {
+  expect_error(run_troupe({"program", "./no/such/folder"}), 2, "./no/such/folder: no such folder");
+  expect_error(run_troupe({"program", source + "/docs"}), 2, "no config.json");
+  expect_error(run_troupe({"program", mixtral + "/config.json"}), 2, "expected a checkpoint folder");
+}
+
+TEST(Program, ArchitectureWithoutAModuleListsThoseThatAreLoaded) {
+  expect_error(run_troupe({"program", source + "/demo/jamba-demo"}), 2,
+               "no module for JambaForCausalLM (loaded: MixtralForCausalLM");
+}
+
+TEST(Module, ListShowsTheInstalledOnes) {
+  EXPECT_THAT(run_troupe({"module", "list"}).out, HasSubstr("mixtral"));
+  const auto v = parsed(run_troupe({"module", "list", "--json"}));
+  EXPECT_THAT(v.at("broken").as_array(), IsEmpty());
+  EXPECT_FALSE(v.at("modules").as_array().empty());
+}
+
+TEST(Module, InspectSaysWhatAFileIs) {
+  const auto listed = parsed(run_troupe({"module", "list", "--json"}));
+  std::string file;
+  for (const auto& m : listed.at("modules").as_array())
+    if (m.at("name").as_string() == "mixtral") file = m.at("file").as_string().c_str();
+  const auto v = parsed(run_troupe({"module", "inspect", file, "--json"}));
+  EXPECT_EQ(v.at("architectures").at(0).as_string(), "MixtralForCausalLM");
+  EXPECT_EQ(v.at("sha256").as_string().size(), 64U);
+  EXPECT_THAT(run_troupe({"module", "inspect", file}).out, HasSubstr("MixtralForCausalLM"));
+}
+
+TEST(Module, InspectSaysWhyAFileIsNone) {
+  expect_error(run_troupe({"module", "inspect", mixtral + "/config.json"}), 2, "config.json");
+  expect_error(run_troupe({"module", "inspect", "/no/such/module.so"}), 2, "/no/such/module.so");
+}
+
+TEST(Module, NeedsToBeToldWhatToDo) {
+  EXPECT_EQ(run_troupe({"module"}).status, 2);
+}
+
+TEST(Tokenize, WorksOnAFolderWithoutAServer) {
+  const auto v = parsed(run_troupe({"tokenize", "--model", mixtral, "--json", "The capital of France"}));
+  EXPECT_EQ(v.at("ids").at(0).to_number<int>(), 1) << "beginning of sequence";
+  EXPECT_EQ(v.at("ids").as_array().size(), v.at("pieces").as_array().size());
+  std::string ids;
+  for (const auto& id : v.at("ids").as_array()) ids += std::to_string(id.to_number<int>()) + " ";
+  EXPECT_EQ(
+      run_shell("\"$TROUPE\" tokenize --model " + mixtral + " --decode --skip-special-tokens " + ids).out,
+      "The capital of France\n");
+}
+
+TEST(Tokenize, ReadsStandardInputAndMayLeaveSpecialTokensOut) {
+  const auto with = parsed(run_troupe({"tokenize", "--model", mixtral, "--json"}, "Hello\n"));
+  const auto without =
+      parsed(run_troupe({"tokenize", "--model", mixtral, "--json", "--no-special-tokens", "Hello"}));
+  EXPECT_EQ(with.at("ids").as_array().size(), without.at("ids").as_array().size() + 1);
+}
+
+TEST(Tokenize, ShowsIdsAndPieces) {
+  const auto o = run_troupe({"tokenize", "--model", mixtral, "Hello"});
+  EXPECT_EQ(o.status, 0) << o.err;
+  EXPECT_THAT(o.out, HasSubstr("tokens\n"));
+  EXPECT_THAT(o.out, HasSubstr("'<s>'"));
+}
+
+TEST(Tokenize, WordThatIsNoIdIsAnError) {
+  expect_error(run_troupe({"tokenize", "--model", mixtral, "--decode", "1", "two"}), 2,
+               "two: expected a token id");
+}
+
+TEST(Generate, InputsThatContradictEachOtherAreRefused) {
+  EXPECT_EQ(run_troupe({"generate", "--raw", "--system", "x", "Hi"}).status, 2);
+  expect_error(run_troupe({"generate", "--logit-bias", "x", "Hi"}), 2, "expected id=bias");
+  expect_error(run_troupe({"generate", "--messages", "/no/such/file"}), 2, "/no/such/file");
+  expect_error(run_troupe({"generate", "--messages", "-"}, "{\"role\": 1}"), 2, "expected a JSON array");
+}
+
+TEST(Generate, AnswersFromAFolderWithoutAServer) {
+  const auto o =
+      run_troupe({"generate", "--model", mixtral, "--temperature", "0", "What is the capital of France?"});
+  EXPECT_EQ(o.status, 0) << o.err;
+  EXPECT_EQ(o.out, "The capital of France is Paris.\n");
+}
+
+TEST(Generate, FolderThatCannotBeServedIsExplained) {
+  expect_error(run_troupe({"generate", "--model", source + "/demo/jamba-demo", "Hi"}), 2, "JambaForCausalLM");
+  expect_error(run_troupe({"generate", "--model", "./nowhere", "Hi"}), 2, "./nowhere");
+}
+
+TEST(Models, LocalOnesNeedNoServer) {
+  EXPECT_EQ(parsed(run_troupe({"models", "--local", "--json"})).at("models").as_array().size(), 3U);
+  EXPECT_THAT(run_troupe({"models", "--local"}).out, HasSubstr("DbrxForCausalLM"));
+}
+
+TEST(Check, TextGroupsOfAnArchitectureWithoutAModulePass) {
+  const auto o = run_troupe({"check", source + "/demo/jamba-demo", "--goldens",
+                             source + "/tests/golden/jamba", "--only", "tokenizer,template", "--json"});
+  EXPECT_TRUE(parsed(o).at("ok").as_bool()) << o.out;
+}
+
+TEST(Check, GroupThatCannotRunIsAFailureAndSaysWhy) {
+  const auto o = run_troupe({"check", source + "/demo/dbrx-demo", "--goldens", source + "/tests/golden/dbrx",
+                             "--only", "template,logits"});
+  EXPECT_EQ(o.status, 1);
+  EXPECT_THAT(o.out, HasSubstr("no module for DbrxForCausalLM (loaded: MixtralForCausalLM"));
+  EXPECT_THAT(o.err, HasSubstr("checking template"));
+}
+
+TEST(Check, WithoutReferenceOutputsChecksTheFolderItself) {
+  const auto v = parsed(run_troupe({"check", mixtral, "--json"}));
+  EXPECT_EQ(v.at("groups").as_array().size(), 4U);
+}
+
+TEST(Check, MistakesAreExplained) {
+  expect_error(run_troupe({"check", mixtral, "--goldens", "/no/such/folder"}), 2,
+               "/no/such/folder: no such folder");
+  expect_error(run_troupe({"check", mixtral, "--only", "wights"}), 2, "did you mean weights?");
+  EXPECT_EQ(run_troupe({"check"}).status, 2);
+}
+
+TEST(Completion, OffersCommandsAndOptions) {
+  const auto o = run_shell(
+      "source <(\"$TROUPE\" completion bash); "
+      "COMP_WORDS=(troupe gen); COMP_CWORD=1; _troupe; echo \"${COMPREPLY[@]}\"; "
+      "COMP_WORDS=(troupe generate --temp); COMP_CWORD=2; _troupe; echo \"${COMPREPLY[@]}\"; "
+      "COMP_WORDS=(troupe module in); COMP_CWORD=2; _troupe; echo \"${COMPREPLY[@]}\"");
+  EXPECT_EQ(o.status, 0) << o.err;
+  EXPECT_EQ(o.out, "generate\n--temperature\ninspect\n");
+}
+
+TEST(Completion, OtherShellsAreRefused) {
+  expect_error(run_troupe({"completion", "tcsh"}), 2, "tcsh");
+}
+
+TEST(Output, ReaderThatHasGoneEndsTheCommandQuietly) {
+  const auto o =
+      run_shell("(sleep 0.5; exec \"$TROUPE\" program " + mixtral + ") | true; exit ${PIPESTATUS[0]}");
+  EXPECT_NE(o.status, 0);
+  EXPECT_THAT(o.err, IsEmpty());
+}
+
+}  // namespace
+}  // namespace troupe::testing
