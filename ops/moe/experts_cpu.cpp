@@ -242,7 +242,7 @@ void experts_cpu(execution& context, activations y, const_activations x, const_a
   plan.up = context.shared(execution::up).take<float>(entries * plan.hidden);
   plan.output = context.shared(execution::expert_output).take<float>(entries * plan.width);
 
-  const std::size_t rows_per_group = (entries + plan.group_count - 1) / plan.group_count;
+  const std::size_t rows_per_group = entries / std::max<std::size_t>(1, plan.group_count) + 1;  // about
   over_strips(context, plan, mlp, plan.hidden, 2 * plan.width * rows_per_group,
               HWY_DYNAMIC_DISPATCH(gate_up));
   over_strips(context, plan, mlp, plan.width, plan.hidden * rows_per_group, HWY_DYNAMIC_DISPATCH(down));

@@ -103,7 +103,7 @@ std::int32_t sampler::draw(std::span<const float> logits, float peak, const samp
     all = false;
   }
   if (params.top_p < 1) {
-    total = keep_top_p(weights_, params.top_p, total);
+    keep_top_p(weights_, params.top_p, total);
     all = false;
   }
   const float least = params.min_p > 0 ? params.min_p : 0;  // the likeliest token weighs 1
@@ -154,8 +154,8 @@ void sampler::keep_top(std::span<const float> values, std::size_t count) {
 }
 
 // kept_ becomes the smallest set of likeliest tokens whose weight reaches top_p of `total`: at least one.
-// kept_ holds what top-k left, or nothing if there was no top-k. Returns the set's weight.
-double sampler::keep_top_p(std::span<const float> weights, float top_p, double total) {
+// kept_ holds what top-k left, or nothing if there was no top-k.
+void sampler::keep_top_p(std::span<const float> weights, float top_p, double total) {
   const bool preselected = !kept_.empty();
   for (std::size_t count = 64;; count *= 4) {
     if (!preselected) keep_top(weights, count);
@@ -165,10 +165,10 @@ double sampler::keep_top_p(std::span<const float> weights, float top_p, double t
       sum += kept_[i].value;
       if (sum >= static_cast<double>(top_p) * total) {
         kept_.resize(i + 1);
-        return sum;
+        return;
       }
     }
-    if (preselected || kept_.size() == weights.size()) return sum;
+    if (preselected || kept_.size() == weights.size()) return;
   }
 }
 

@@ -48,7 +48,7 @@ class sampler {
   void penalize(const sampling_params& params, const sampling_context& context);
   std::int32_t draw(std::span<const float> logits, float peak, const sampling_params& params,
                     std::uint64_t position);
-  double keep_top_p(std::span<const float> weights, float top_p, double total);
+  void keep_top_p(std::span<const float> weights, float top_p, double total);
   void keep_top(std::span<const float> values, std::size_t count);
   void add_logprobs(std::span<const float> logits, float peak, std::size_t top, sampled_token& result);
 
