@@ -96,6 +96,14 @@ result<tokenizer_names> read_names(const fs::path& folder) {
 
 result<tokenizer_ptr> load_tokenizer(const fs::path& folder) {
   const fs::path file = folder / "tokenizer.json";
+  std::error_code ec;
+  if (!fs::exists(file, ec) && fs::exists(folder / "tokenizer.model", ec)) {
+    return fail(
+        error_code::not_found,
+        "{}: not there, and tokenizer.model alone is not supported; load the checkpoint with transformers' "
+        "AutoTokenizer and save it again to get tokenizer.json",
+        file.string());
+  }
   const auto document = read_json_file(file);
   if (!document) return fail(document.error());
   auto names = read_names(folder);

@@ -180,7 +180,7 @@ value f_round(budget&, const value& in, const call_arguments& a) {
   if (in.is_integral() && precision >= 0) return value(in.whole());
   if (precision < 0) {
     const double rounded = std::nearbyint(in.real() * scale) / scale;
-    return in.is_integral() ? value(static_cast<integer>(std::llround(rounded))) : value(rounded);
+    return in.is_integral() ? value(static_cast<integer>(rounded)) : value(rounded);
   }
   return value(std::strtod(fmt::format("{:.{}f}", in.real(), precision).c_str(), nullptr));
 }

@@ -2,11 +2,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <boost/json.hpp>
+#include <atomic>
 #include <chrono>
+#include <random>
 #include <thread>
 
 #include "actors/tokenizer/chat_template.hpp"
+#include "tests/actors/tokenizer/text_support.hpp"
 
 namespace troupe::text {
 namespace {
@@ -156,6 +158,71 @@ TEST(TemplateData, ReplacesBytesThatAreNoText) {
   const auto r = render("{{ x }}{{ x | length }}", {{"x", "a\xE2\x82"}});
   ASSERT_TRUE(r) << r.error().text;
   EXPECT_EQ(*r, "a\uFFFD2");
+}
+
+// Real templates with random damage, and random sequences of their parts.
+TEST(TemplateLimits, HoldForDamagedTemplates) {
+  const std::filesystem::path folder =
+      std::filesystem::path(TROUPE_SOURCE_DIR) / "tests/actors/tokenizer/templates";
+  const json::object variables = json::parse(read_whole(folder / "variables.json")).at("tools").as_object();
+  std::vector<std::string> parts = {"{{",
+                                    "}}",
+                                    "{%",
+                                    "%}",
+                                    "{#",
+                                    "#}",
+                                    "-",
+                                    "|",
+                                    "(",
+                                    ")",
+                                    "[",
+                                    "]",
+                                    ".",
+                                    "'",
+                                    "1e9",
+                                    "~",
+                                    " is ",
+                                    " if ",
+                                    " else ",
+                                    " for ",
+                                    " in ",
+                                    "\n",
+                                    "\\",
+                                    "é",
+                                    "{% endif %}",
+                                    "{% endfor %}",
+                                    "messages",
+                                    "loop",
+                                    "namespace(",
+                                    "| map(",
+                                    "| sort ",
+                                    "| join ",
+                                    "**",
+                                    "not ",
+                                    "*"};
+  for (std::string line; const auto& file : {"../snippets.txt"}) {
+    std::stringstream snippets(read_whole(folder / file));
+    while (std::getline(snippets, line)) parts.push_back(line);
+  }
+  std::vector<std::string> sources;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.path().extension() == ".jinja") sources.push_back(read_whole(entry.path()));
+  }
+  template_limits limits;
+  limits.steps = 20'000;
+  limits.output_bytes = 100'000;
+  std::mt19937 random(23);
+  std::size_t rendered = 0;
+  for (int round = 0; round < 3000; ++round) {
+    std::string source = round % 3 == 0 ? std::string() : sources[random() % sources.size()];
+    for (std::size_t i = 0, n = 1 + random() % 5; i < n; ++i) {
+      const std::size_t at = source.empty() ? 0 : random() % source.size();
+      if (random() % 2 == 0) source.erase(at, random() % 12);
+      source.insert(std::min(at, source.size()), parts[random() % parts.size()]);
+    }
+    rendered += render(source, variables, limits).has_value();  // or an error, but nothing worse
+  }
+  EXPECT_GT(rendered, 100u);
 }
 
 TEST(TemplateThreads, ShareOneParsedTemplate) {
