@@ -10,7 +10,6 @@
 #include <caf/actor_system_config.hpp>
 #include <caf/type_id.hpp>
 #include <caf/typed_actor.hpp>
-
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -37,6 +36,7 @@ using outgoing_batch = std::vector<outgoing>;
 
 }  // namespace troupe
 
+// clang-format off
 CAF_BEGIN_TYPE_ID_BLOCK(troupe, caf::first_custom_type_id)
 CAF_ADD_TYPE_ID(troupe, (troupe::outgoing))
 CAF_ADD_TYPE_ID(troupe, (troupe::outgoing_batch))
@@ -104,5 +104,7 @@ using gateway_actor = caf::typed_actor<
 using host_actor = caf::typed_actor<
     peer_reaction,
     caf::reacts_to<tick_atom>>;
+
+// clang-format on
 
 }  // namespace troupe

@@ -29,6 +29,8 @@ template <class... Args>
 }
 
 // Passes an error on unchanged.
-[[nodiscard]] inline tl::unexpected<error> fail(error e) { return tl::unexpected<error>(std::move(e)); }
+[[nodiscard]] inline tl::unexpected<error> fail(error e) {
+  return tl::unexpected<error>(std::move(e));
+}
 
 }  // namespace troupe

@@ -7,7 +7,6 @@
 #include <caf/meta/type_name.hpp>
 #include <caf/sec.hpp>
 #include <caf/serializer.hpp>
-
 #include <type_traits>
 #include <vector>
 

@@ -52,13 +52,14 @@ class message {
   // Copies bytes from outside (their alignment is unknown) and verifies them once.
   static result<message> adopt_untrusted(std::span<const std::uint8_t> bytes) {
     if (bytes.size() < 8 || bytes.size() > max_message_bytes)
-      return fail(error_code::invalid_frame, "{}: {} bytes, expected 8 to {}", T::GetFullyQualifiedName(), bytes.size(),
-                  max_message_bytes);
+      return fail(error_code::invalid_frame, "{}: {} bytes, expected 8 to {}", T::GetFullyQualifiedName(),
+                  bytes.size(), max_message_bytes);
     std::shared_ptr<std::uint8_t[]> copy(new std::uint8_t[bytes.size()]);
     std::memcpy(copy.get(), bytes.data(), bytes.size());
     flatbuffers::Verifier verifier(copy.get(), bytes.size(), 32, 1'000'000);
     if (!verifier.VerifyBuffer<T>(nullptr))
-      return fail(error_code::invalid_frame, "not a valid {} message ({} bytes)", T::GetFullyQualifiedName(), bytes.size());
+      return fail(error_code::invalid_frame, "not a valid {} message ({} bytes)", T::GetFullyQualifiedName(),
+                  bytes.size());
     message m;
     m.size_ = bytes.size();
     m.data_ = std::shared_ptr<const std::uint8_t>(copy, copy.get());

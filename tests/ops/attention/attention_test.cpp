@@ -112,9 +112,9 @@ attention_shape make_shape(std::size_t heads, std::size_t kv_heads, std::size_t 
   return {heads, kv_heads, head_dim, 1 / std::sqrt(static_cast<float>(head_dim)), window};
 }
 
-const attention_shape shapes[] = {
-    make_shape(8, 2, 32),     make_shape(1, 1, 8),    make_shape(6, 1, 20),       make_shape(4, 4, 64),
-    make_shape(8, 2, 32, 50), make_shape(3, 1, 7, 1), make_shape(6, 2, 128, 200)};
+const attention_shape shapes[] = {make_shape(8, 2, 32),      make_shape(1, 1, 8),      make_shape(6, 1, 20),
+                                  make_shape(4, 4, 64),      make_shape(8, 2, 32, 50), make_shape(3, 1, 7, 1),
+                                  make_shape(6, 2, 128, 200)};
 
 double expected_output(const attention_shape& shape, const sequence_case& one, std::size_t t,
                        std::size_t head, std::size_t d) {
