@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import time
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from . import requests
 from .errors import RequestFailed, ServerUnreachable, TimedOut
@@ -56,32 +58,40 @@ class Client:
     """Any number of streams over one connection. Belongs to one thread; make one client per thread.
 
     endpoint: where `troupe serve` listens; None = $TROUPE_ENDPOINT, else DEFAULT_ENDPOINT.
-    timeout: seconds that a call waits for the next message from the server; None = for ever.
-    Raises ServerUnreachable if no server answers within `timeout`.
+    timeout: seconds that a call waits for the next message from the server; None = for ever. A server that is busy
+        with a request says so every few seconds, so this is about servers that are gone, not about slow answers.
+    Raises ServerUnreachable if no server answers within `timeout`. When the connection is lost later, whatever is open
+    raises it; the connection heals by itself, and new requests may be made.
     """
 
     def __init__(self, endpoint: str | None = None, timeout: float | None = 60.0):
         self.endpoint = endpoint or os.environ.get("TROUPE_ENDPOINT") or DEFAULT_ENDPOINT
         self.timeout = timeout
         self._ids = itertools.count(1)
-        self._streams: dict[int, Stream] = {}
+        self._streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
         self._answers: dict[int, Any] = {}
         self._waiting: set[int] = set()
         self._socket = zmq.Context.instance().socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 200)
+        self._socket.setsockopt(zmq.HEARTBEAT_IVL, 5000)
+        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15000)
+        self._events = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._events, zmq.POLLIN)
         try:
             self._socket.connect(self.endpoint)
             welcome = self._ask(requests.hello(PROTOCOL_VERSION, f"troupe-python {PACKAGE_VERSION}"), timeout)
         except zmq.ZMQError as problem:
-            self._socket.close(linger=0)
+            self._close_socket(linger=0)
             raise ServerUnreachable(f"{self.endpoint}: {problem}") from problem
         except TimedOut as problem:
-            self._socket.close(linger=0)
+            self._close_socket(linger=0)
             raise ServerUnreachable(
                 f"no server answered at {self.endpoint} within {timeout} s; start one with `troupe serve`"
             ) from problem
         except BaseException:
-            self._socket.close(linger=0)
+            self._close_socket(linger=0)
             raise
         self.server = _text(welcome.Server())
 
@@ -89,10 +99,15 @@ class Client:
         """Cancels what is open and closes the connection."""
         if self._socket.closed:
             return
-        for request_id in list(self._streams):
-            self._cancel(request_id)
+        for stream in list(self._streams.values()):
+            stream.cancel()
         self._streams.clear()
-        self._socket.close()
+        self._close_socket()
+
+    def _close_socket(self, linger: int | None = None) -> None:
+        self._socket.disable_monitor()
+        self._events.close(linger=0)
+        self._socket.close(linger)
 
     def __enter__(self) -> Client:
         return self
@@ -111,7 +126,8 @@ class Client:
           temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty,
           logit_bias ({id: bias}), seed, max_tokens, min_tokens, stop (text or list), stop_token_ids, ignore_eos,
           include_stop_string, n, stream, logprobs, top_logprobs, prompt_logprobs, echo, skip_special_tokens,
-          add_special_tokens, deadline_ms.
+          add_special_tokens, add_generation_prompt, deadline_ms.
+        Dropping the stream before its end cancels it at the server.
         """
         unknown = set(options) - _OPTIONS
         if unknown:
@@ -129,10 +145,15 @@ class Client:
 
     # -- questions with one answer --
 
-    def tokenize(self, prompt: Prompt, *, model: str = "", add_special_tokens: bool = True) -> list[int]:
-        """Token ids of a text or of chat messages."""
-        table = self._ask(requests.tokenize(model, prompt, add_special_tokens), self.timeout)
+    def tokenize(self, prompt: Prompt, *, model: str = "", **options) -> list[int]:
+        """Token ids of a text (option: add_special_tokens) or of chat messages (option: add_generation_prompt)."""
+        table = self._ask(requests.tokenize(model, prompt, options), self.timeout)
         return [table.Ids(i) for i in range(table.IdsLength())]
+
+    def render(self, messages: Prompt, *, model: str = "", add_generation_prompt: bool = True) -> str:
+        """The text that the model's chat template makes of messages."""
+        options = {"add_generation_prompt": add_generation_prompt}
+        return _text(self._ask(requests.tokenize(model, messages, options), self.timeout).Text())
 
     def detokenize(self, ids: Sequence[int], *, model: str = "", skip_special_tokens: bool = False) -> str:
         """Text of token ids."""
@@ -171,16 +192,19 @@ class Client:
             self._waiting.discard(request_id)
         if isinstance(answer, Error):
             raise RequestFailed(answer.Code(), _text(answer.Text()))
+        if isinstance(answer, Exception):
+            raise answer
         return answer
 
     def _wait(self, stream: Stream, timeout: float | None) -> None:
-        """Handles messages until something for `stream` has arrived."""
+        """Handles messages until something for `stream` has arrived. Each sign of life starts its timeout anew."""
         if stream.id not in self._streams:
             raise RuntimeError("the stream is closed")
-        end = None if timeout is None else time.monotonic() + timeout
+        stream._alive_at = time.monotonic()
         while not stream._arrived and not stream.done:
+            left = None if timeout is None else stream._alive_at + timeout - time.monotonic()
             try:
-                self._receive(None if end is None else end - time.monotonic())
+                self._receive(left)
             except TimedOut:
                 stream.close()
                 raise
@@ -188,10 +212,29 @@ class Client:
     def _receive(self, timeout: float | None) -> None:
         """Waits for one message and hands it to whoever it is for."""
         wait_ms = None if timeout is None else max(0, int(timeout * 1000))
-        if not self._socket.poll(wait_ms, zmq.POLLIN):
+        ready = dict(self._poller.poll(wait_ms))
+        if self._socket in ready:
+            self._take(ServerReply.GetRootAs(self._socket.recv()))
+        elif self._events in ready:
+            recv_monitor_message(self._events)
+            self._lose_connection()
+        else:
             raise TimedOut(f"nothing from {self.endpoint} within the timeout")
-        reply = ServerReply.GetRootAs(self._socket.recv())
+
+    def _lose_connection(self) -> None:
+        """The server does not know us any more: what is open will never be answered."""
+        problem = ServerUnreachable(f"the connection to {self.endpoint} was lost; is the server still running?")
+        for stream in list(self._streams.values()):
+            stream._fail(problem)
+            self._forget(stream.id)
+        for request_id in self._waiting:
+            self._answers[request_id] = problem
+
+    def _take(self, reply: ServerReply) -> None:
         request_id = reply.Id()
+        stream = self._streams.get(request_id)
+        if stream is not None:
+            stream._alive_at = time.monotonic()
         body = _body(reply)
         if body is None:
             return
@@ -200,7 +243,6 @@ class Client:
         if request_id in self._waiting:
             self._answers[request_id] = body
             return
-        stream = self._streams.get(request_id)
         if stream is None:
             return  # a stream that was closed here
         if isinstance(body, WireChunk):
@@ -230,5 +272,6 @@ _OPTIONS = set(requests.SAMPLING) | {
     "echo",
     "skip_special_tokens",
     "add_special_tokens",
+    "add_generation_prompt",
     "deadline_ms",
 }

@@ -42,11 +42,11 @@ def _assign(table, values: Mapping[str, object]) -> None:
             setattr(table, name if hasattr(table, name) else _camel(name), value)
 
 
-def prompt_of(value: Prompt, add_special_tokens: bool = True) -> tuple[int, object]:
+def prompt_of(value: Prompt, options: Mapping[str, object]) -> tuple[int, object]:
     """The union member for a text, a list of chat messages or a list of token ids."""
     if isinstance(value, str):
         table = TextPromptT()
-        _assign(table, {"text": value, "add_special_tokens": add_special_tokens})
+        _assign(table, {"text": value, "add_special_tokens": options.get("add_special_tokens", True)})
         return PromptType.TextPrompt, table
     items = list(value)
     if items and isinstance(items[0], Mapping):
@@ -56,7 +56,7 @@ def prompt_of(value: Prompt, add_special_tokens: bool = True) -> tuple[int, obje
             _assign(message, {"role": item["role"], "content": item["content"]})
             messages.append(message)
         table = ChatPromptT()
-        _assign(table, {"messages": messages, "add_generation_prompt": True})
+        _assign(table, {"messages": messages, "add_generation_prompt": options.get("add_generation_prompt", True)})
         return PromptType.ChatPrompt, table
     table = TokenPromptT()
     _assign(table, {"ids": [int(i) for i in items]})
@@ -103,7 +103,7 @@ def stop_of(options: Mapping[str, object]) -> StopConditionsT:
 
 def generate(model: str, prompt: Prompt, options: Mapping[str, object]) -> tuple[int, GenerateT]:
     table = GenerateT()
-    kind, body = prompt_of(prompt, options.get("add_special_tokens", True))
+    kind, body = prompt_of(prompt, options)
     _assign(table, {"model": model, "prompt_type": kind, "prompt": body, "stop": stop_of(options)})
     _assign(table, {"sampling": sampling_of(options)})
     names = ("n", "stream", "logprobs", "top_logprobs", "prompt_logprobs", "echo", "skip_special_tokens", "deadline_ms")
@@ -111,9 +111,9 @@ def generate(model: str, prompt: Prompt, options: Mapping[str, object]) -> tuple
     return RequestBody.Generate, table
 
 
-def tokenize(model: str, prompt: Prompt, add_special_tokens: bool) -> tuple[int, TokenizeT]:
+def tokenize(model: str, prompt: Prompt, options: Mapping[str, object]) -> tuple[int, TokenizeT]:
     table = TokenizeT()
-    kind, body = prompt_of(prompt, add_special_tokens)
+    kind, body = prompt_of(prompt, options)
     _assign(table, {"model": model, "prompt_type": kind, "prompt": body})
     return RequestBody.Tokenize, table
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .wire.FinishReason import FinishReason
 
@@ -157,6 +157,13 @@ class CacheInfo:
 
 
 @dataclass(frozen=True)
+class Restart:
+    actor: str
+    restarts: int
+    last_reason: str
+
+
+@dataclass(frozen=True)
 class Status:
     version: str
     uptime_ms: int
@@ -165,14 +172,15 @@ class Status:
     bad_frames: int
     cache: CacheInfo | None
     models: tuple[ModelInfo, ...]
-    restarts: dict[str, int] = field(default_factory=dict)
+    restarts: tuple[Restart, ...] = ()
 
     @classmethod
     def _read(cls, t) -> Status:
         c = t.Cache()
         cache = CacheInfo(c.Blocks(), c.FreeBlocks(), c.CachedBlocks(), c.BlockBytes()) if c else None
         models = tuple(ModelInfo._read(t.Models(i)) for i in range(t.ModelsLength()))
-        restarts = {_text(t.Restarts(i).Actor()): t.Restarts(i).Restarts() for i in range(t.RestartsLength())}
+        rows = (t.Restarts(i) for i in range(t.RestartsLength()))
+        restarts = tuple(Restart(_text(r.Actor()), r.Restarts(), _text(r.LastReason())) for r in rows)
         return cls(
             _text(t.Version()), t.UptimeMs(), t.Clients(), t.OpenRequests(), t.BadFrames(), cache, models, restarts
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Iterator
 
-from .errors import RequestFailed
+from .errors import TroupeError
 from .results import Chunk, Completion, Final
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """Made by Client.generate. Leaving its `with` block, or dropping out of the loop by close(), cancels the rest."""
+    """Made by Client.generate. Leaving its `with` block, close(), or dropping the last reference cancels the rest."""
 
     def __init__(self, client: Client, request_id: int, timeout: float | None):
         self._client = client
@@ -21,7 +21,9 @@ class Stream:
         self._timeout = timeout
         self._arrived: deque[Chunk] = deque()
         self._final: Final | None = None
-        self._error: RequestFailed | None = None
+        self._error: TroupeError | None = None
+        self._closed = False
+        self._alive_at = 0.0  # monotonic; when the server last said anything about this request
 
     # -- what the client's receive loop calls --
 
@@ -31,7 +33,7 @@ class Stream:
     def _finish(self, final: Final) -> None:
         self._final = final
 
-    def _fail(self, error: RequestFailed) -> None:
+    def _fail(self, error: TroupeError) -> None:
         self._error = error
 
     # -- what users call --
@@ -62,13 +64,15 @@ class Stream:
 
     def cancel(self) -> None:
         """Asks the server to end this stream. Chunks on their way still arrive, then a Final with finish "cancelled"."""
-        if not self.done:
+        if not self.done and not self._client._socket.closed:
             self._client._cancel(self.id)
 
     def close(self) -> None:
         """Cancels the stream and forgets it."""
-        self.cancel()
-        self._client._forget(self.id)
+        if not self._closed:
+            self._closed = True
+            self.cancel()
+            self._client._forget(self.id)
 
     def result(self) -> Completion:
         """Reads to the end and puts the pieces together."""
@@ -92,3 +96,9 @@ class Stream:
 
     def __exit__(self, *_exc) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        try:
+            self.close()
+        except Exception:  # the interpreter or the connection may be on its way out
+            pass

@@ -1,6 +1,7 @@
 """The client alone, against a scripted server on loopback."""
 
 import threading
+import time
 import unittest
 
 import flatbuffers
@@ -61,13 +62,18 @@ class ScriptedServer:
         self.socket.setsockopt(zmq.LINGER, 0)
         port = self.socket.bind_to_random_port("tcp://127.0.0.1")
         self.endpoint = f"tcp://127.0.0.1:{port}"
+        self.later = None  # later(n): a frame to send in the n-th idle moment, every 100 ms
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
 
     def _run(self):
+        identity, idle = None, 0
         while not self.stopping.is_set():
-            if not self.socket.poll(20):
+            if not self.socket.poll(100 if self.later else 20):
+                if self.later and self.requests:
+                    self.socket.send_multipart([identity, self.later(idle)])
+                    idle += 1
                 continue
             identity, frame = self.socket.recv_multipart()
             request = ClientRequestT.InitFromObj(ClientRequest.GetRootAs(frame))
@@ -168,6 +174,34 @@ class ClientTest(unittest.TestCase):
         script = lambda r: [reply(r.id, ReplyBody.Alive, AliveT()), chunk(r.id, "x"), final(r.id)]
         with ScriptedServer(script) as server, Client(server.endpoint, timeout=5) as client:
             self.assertEqual(client.complete("x").text, "x")
+
+    def test_signs_of_life_extend_the_timeout(self):
+        started = []
+
+        def script(request):
+            started.append(request.id)
+            return []
+
+        with ScriptedServer(script) as server, Client(server.endpoint, timeout=5) as client:
+            server.later = lambda n: reply(started[0], ReplyBody.Alive, AliveT()) if n < 12 else final(started[0])
+            self.assertEqual(client.complete("x", timeout=0.3).text, "")
+
+    def test_a_lost_server_ends_what_is_open(self):
+        with ScriptedServer(lambda r: [chunk(r.id, "x")]) as server:
+            client = Client(server.endpoint, timeout=None)
+            stream = client.generate("x")
+            self.assertEqual(next(stream).text, "x")
+        with self.assertRaisesRegex(ServerUnreachable, "lost"):
+            next(stream)
+        client.close()
+
+    def test_a_dropped_stream_is_cancelled(self):
+        with ScriptedServer(lambda r: [chunk(r.id, "x")] if r.bodyType == RequestBody.Generate else []) as server:
+            with Client(server.endpoint, timeout=5) as client:
+                for _ in client.generate("x"):
+                    break
+                time.sleep(0.2)
+                self.assertEqual([r.bodyType for r in server.requests], [RequestBody.Generate, RequestBody.Cancel])
 
     def test_raises_the_servers_error_with_its_name(self):
         script = lambda r: [chunk(r.id, "x"), error(r.id, ErrorCode.unknown_model, "no such model")]

@@ -81,6 +81,17 @@ class ServerTest(unittest.TestCase):
         ids = self.client.tokenize("Hello there")
         self.assertEqual(self.client.detokenize(ids, skip_special_tokens=True), "Hello there")
 
+    def test_renders_a_chat(self):
+        self.assertEqual(self.client.render(QUESTION), "<s> [INST] What is the capital of France? [/INST]")
+
+    def test_a_dropped_stream_is_cancelled(self):
+        for chunk in self.client.generate("Once", temperature=0, max_tokens=20_000, ignore_eos=True):
+            break
+        end = time.monotonic() + 10
+        while self.client.status().open_requests and time.monotonic() < end:
+            time.sleep(0.02)
+        self.assertEqual(self.client.status().open_requests, 0)
+
     def test_lists_models_and_status(self):
         (model,) = self.client.models()
         self.assertEqual((model.name, model.architecture, model.state), ("mixtral-demo", "MixtralForCausalLM", "ready"))
@@ -88,13 +99,13 @@ class ServerTest(unittest.TestCase):
         self.assertEqual(status.cache.blocks, status.cache.free_blocks)
 
     def test_typed_errors_leave_the_connection_usable(self):
-        for options, name in (
-            (dict(model="nope"), "unknown_model"),
-            (dict(top_p=2.0), "invalid_request"),
-            (dict(max_tokens=10**6), "context_exceeded"),
+        for prompt, options, name in (
+            (QUESTION, dict(model="nope"), "unknown_model"),
+            (QUESTION, dict(top_p=2.0), "invalid_request"),
+            ([300] * 40_000, {}, "context_exceeded"),
         ):
             with self.assertRaises(RequestFailed) as caught:
-                self.client.complete(QUESTION, **options)
+                self.client.complete(prompt, **options)
             self.assertEqual(caught.exception.name, name)
         self.assertIn("Paris", self.client.complete(QUESTION, temperature=0).text)
 
