@@ -1,5 +1,4 @@
-// Where a step is on its way, for benchmarks: empty = not asked for. Called on the thread of the actor that
-// is named.
+// Where a step is on its way, for benchmarks: empty = not asked for. Called on the thread of the actor that is named.
 #pragma once
 
 #include <cstdint>

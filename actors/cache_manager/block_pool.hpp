@@ -1,10 +1,9 @@
-// The cache blocks of one device, shared by all its models: who holds which, and which still hold a reusable
-// prefix.
+// The cache blocks of one device, shared by all its models: who holds which, and which still hold a reusable prefix.
 //
-// A block is free, held by sequences (several only if it is a cached prefix), or evictable: held by nobody,
-// but its K/V are kept under the tokens that they were computed from until the room is needed.
-// A cached block is found by (model, the cached block before it, its own token ids). The hash only finds
-// candidates; the ids decide. Plain class: no clock, no threads; everything is O(blocks or tokens named).
+// A block is free, held by sequences (several only if it is a cached prefix), or evictable: held by nobody, but its K/V
+// are kept under the tokens that they were computed from until the room is needed.
+// A cached block is found by (model, the cached block before it, its own token ids). The hash only finds candidates; the
+// ids decide. Plain class: no clock, no threads; everything is O(blocks or tokens named).
 #pragma once
 
 #include <compare>
@@ -40,20 +39,19 @@ class block_pool {
  public:
   explicit block_pool(const block_pool_options& options);
 
-  // How many tokens one block holds for a model. Needed before its first lease. A change forgets the model's
-  // cached prefixes.
+  // How many tokens one block holds for a model. Needed before its first lease. A change forgets the model's cached
+  // prefixes.
   void set_block_tokens(model_id model, std::uint32_t block_tokens);
   bool knows(model_id model) const { return block_tokens_.contains(model); }
 
-  // Gives a sequence the blocks for positions [0, tokens) that it lacks, appended to `out` in order of
-  // position. `prefix` counts only in a sequence's first lease: its leading tokens; cached blocks are found
-  // for whole blocks of it, never for all of it. False: no room, or the model is unknown; then nothing has
-  // changed.
+  // Gives a sequence the blocks for positions [0, tokens) that it lacks, appended to `out` in order of position.
+  // `prefix` counts only in a sequence's first lease: its leading tokens; cached blocks are found for whole blocks of
+  // it, never for all of it. False: no room, or the model is unknown; then nothing has changed.
   bool lease(sequence_key key, std::uint32_t tokens, std::span<const std::int32_t> prefix,
              std::vector<granted_block>& out);
 
-  // Takes all blocks of a sequence back. `computed`: the tokens whose K/V they hold; whole blocks of it stay
-  // as cached prefix.
+  // Takes all blocks of a sequence back. `computed`: the tokens whose K/V they hold; whole blocks of it stay as cached
+  // prefix.
   void release(sequence_key key, std::span<const std::int32_t> computed);
 
   void release_model(model_id model);  // all its sequences; keeps nothing of what they held alone

@@ -1,8 +1,7 @@
-// Runs the steps of one model: keeps what a sequence needs between steps, turns each StepPlan into one batch
-// for the backend, and says what was sampled. Knows no queue, no clock and no actor. One thread.
+// Runs the steps of one model: keeps what a sequence needs between steps, turns each StepPlan into one batch for the
+// backend, and says what was sampled. Knows no queue, no clock and no actor. One thread.
 //
-// Sequences end here by themselves (stop id, length, broken logits); plans that still name them are served
-// without them.
+// Sequences end here by themselves (stop id, length, broken logits); plans that still name them are served without them.
 #pragma once
 
 #include <flatbuffers/flatbuffers.h>
@@ -24,8 +23,7 @@ namespace troupe {
 
 class step_runner {
  public:
-  // `vocabulary`: V; token ids outside [0, V) end their sequence with an error instead of reaching the
-  // backend.
+  // `vocabulary`: V; token ids outside [0, V) end their sequence with an error instead of reaching the backend.
   step_runner(model_id model, std::unique_ptr<ops::model> compiled, std::uint32_t vocabulary);
   ~step_runner();
 

@@ -37,9 +37,10 @@ struct planner_options {
   std::uint32_t plans_in_flight = 2;
   std::uint32_t lease_ahead = 8;   // tokens; blocks are asked for that early
   std::uint32_t max_failures = 3;  // executors that may end with a sequence in flight before it is given up
-  std::uint64_t unavailable_after_ns =
-      120'000'000'000;  // a sequence waits that long for a model that is not ready
-  std::uint64_t step_timeout_ns = 300'000'000'000;  // the model is not ready when a step takes longer
+  // A sequence waits that long for a model that is not ready.
+  std::uint64_t unavailable_after_ns = 120'000'000'000;
+  // The model is not ready when a step takes longer.
+  std::uint64_t step_timeout_ns = 300'000'000'000;
 };
 
 class batch_planner {

@@ -1,10 +1,10 @@
-// The text of one choice while it grows: decoding, stop strings, and which tokens the text given out was made
-// of. Plain class, one thread.
+// The text of one choice while it grows: decoding, stop strings, and which tokens the text given out was made of. Plain
+// class, one thread.
 //
-// A token is given out with the text that it ends in: one that only holds part of a code point waits for the
-// rest, and so does one whose text may be the beginning of a stop string. At a stop string the tokens are
-// given of which at least one byte of text is given; those behind it never existed for the client. Tokens
-// without text (special ones) go with the next text.
+// A token is given out with the text that it ends in: one that only holds part of a code point waits for the rest, and so
+// does one whose text may be the beginning of a stop string. At a stop string the tokens are given of which at least one
+// byte of text is given; those behind it never existed for the client. Tokens without text (special ones) go with the
+// next text.
 #pragma once
 
 #include <cstdint>
@@ -35,8 +35,8 @@ class choice_text {
  public:
   choice_text(tokenizer_ptr tokenizer, choice_text_options options);
 
-  // Before the first push: the text begins with that of `prompt`, and is decoded as its continuation. No stop
-  // string is looked for in it, and its tokens are not given out.
+  // Before the first push: the text begins with that of `prompt`, and is decoded as its continuation. No stop string
+  // is looked for in it, and its tokens are not given out.
   void echo(const std::vector<std::int32_t>& prompt);
 
   // Answers true if a stop string is complete with it: then the text is at its end.

@@ -1,5 +1,5 @@
-// One open stream: from the scheduler's tokens to the client's chunks, up to exactly one Final or Error.
-// Plain class, no actors, no clock of its own; one thread.
+// One open stream: from the scheduler's tokens to the client's chunks, up to exactly one Final or Error. Plain class, no
+// actors, no clock of its own; one thread.
 #pragma once
 
 #include <cstdint>

@@ -1,20 +1,16 @@
-// One worker of a model's tokenizer pool: text to tokens on the way in, tokens to text on the way out. A
-// stream stays with the worker that admitted it.
-//   hears    admit (stream, request, received_ns)  from gateway    Generate, Tokenize or Detokenize; replies
-//   go to the
-//                                                                  asker as outgoing_batch, exactly one of
-//                                                                  them `last`
-//            abandon (stream, why)                 from gateway    ends it: cancelled with a Final, others
-//            with an Error TokenBatch                            from scheduler  one outgoing_batch to the
-//            gateway per TokenBatch peer "scheduler/<m>", "gateway"
+// One worker of a model's tokenizer pool: text to tokens on the way in, tokens to text on the way out. A stream stays with
+// the worker that admitted it.
+//   hears    admit (stream, request, received_ns)  from gateway    Generate, Tokenize or Detokenize; replies go to the
+//                                                                  asker as outgoing_batch, exactly one of them `last`
+//            abandon (stream, why)                 from gateway    ends it: cancelled with a Final, others with an Error
+//            TokenBatch                            from scheduler  one outgoing_batch to the gateway per TokenBatch
+//            peer                                  from supervisor "scheduler/<m>"
 //   tells    Submit, Abort                         to scheduler    Abort also when a stop string was found
 //   owns     its streams: decoders, stop matchers and what they have generated so far
 //   waits    never, but encoding megabytes takes its time: hence a thread of its own
 //   death    its streams are lost: the gateway ends them with a typed error and has the scheduler drop them
-//   restarts of others: a new scheduler gets every live stream again, with its tokens; a new gateway finds
-//   its own way
-//            to end what the old one had open (abandon). TokenBatches of a scheduler that was replaced are
-//            ignored.
+//   others   a new scheduler gets every live stream again, with its tokens; a new gateway finds its own way to end what
+//            the old one had open (abandon). TokenBatches of a scheduler that was replaced are ignored.
 #pragma once
 
 #include <caf/actor_system.hpp>
