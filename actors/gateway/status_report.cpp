@@ -20,6 +20,7 @@ wire::ModelInfoT info_of(const model_facts& m) {
     info.waiting = (*m.scheduler)->waiting();
     info.running = (*m.scheduler)->running();
     info.generated_tokens = (*m.scheduler)->generated_tokens();
+    info.steps = (*m.scheduler)->steps();
   }
   return info;
 }

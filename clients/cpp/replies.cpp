@@ -52,6 +52,7 @@ model_info read_model(const wire::ModelInfo& from) {
   to.waiting = from.waiting();
   to.running = from.running();
   to.generated_tokens = from.generated_tokens();
+  to.steps = from.steps();
   return to;
 }
 

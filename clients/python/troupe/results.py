@@ -130,6 +130,7 @@ class ModelInfo:
     waiting: int
     running: int
     generated_tokens: int
+    steps: int = 0
 
     @classmethod
     def _read(cls, t) -> ModelInfo:
@@ -145,6 +146,7 @@ class ModelInfo:
             t.Waiting(),
             t.Running(),
             t.GeneratedTokens(),
+            t.Steps(),
         )
 
 

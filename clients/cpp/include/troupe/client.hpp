@@ -158,6 +158,7 @@ struct model_info {
   std::uint32_t waiting = 0;
   std::uint32_t running = 0;
   std::uint64_t generated_tokens = 0;
+  std::uint64_t steps = 0;  // since start
 };
 struct cache_info {
   std::uint32_t blocks = 0;
