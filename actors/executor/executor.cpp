@@ -129,7 +129,7 @@ executor_actor::behavior_type executor(executor_pointer self, executor_options o
           [self](const message<wire::LoadModel>& request) -> caf::result<message<wire::ModelLoaded>> {
             auto loaded = self->state.load(request);
             if (loaded) return *loaded;
-            log::error("executor", "model not loaded",
+            log::debug("executor", "model not loaded",
                        {{"model", request->name()->string_view()}, {"error", loaded.error().text}});
             return to_caf(loaded.error());
           },

@@ -77,7 +77,7 @@ struct host_state {
     const bool refused = problem.category() == caf::atom("troupe");
     error e = from_caf(problem, "the executor ended while it loaded the model");
     e.text = fmt::format("model {}: {}", options.model->name, e.text);
-    log::error("host", "load failed", {{"model", options.model->name}, {"reason", e.text}});
+    log::debug("host", "load failed", {{"model", options.model->name}, {"reason", e.text}});
     if (options.on_load && refused) options.on_load(fail(e));
     if (!refused) return;
     retry = turns;

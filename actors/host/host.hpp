@@ -6,7 +6,7 @@
 //   answers  nothing; options.on_load hears each outcome
 //   owns     the LoadModel message (the Program's bytes) and the last ModelLoaded
 //   waits    never
-//   failed   a load that the executor refuses is logged and tried again after 1 s, 2 s, ... 30 s: files may
+//   failed   a load that the executor refuses is reported to on_load and tried again after 1 s, 2 s, ... 30 s: files may
 //   be mended meanwhile.
 //            One that dies with its executor is tried again when the next executor is announced
 //   restart  announces itself to nobody; it loads again, which is no work for an executor that holds the

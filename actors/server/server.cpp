@@ -169,7 +169,9 @@ result<std::unique_ptr<server>> server::start(server_options options) {
   pipeline.actors = std::make_shared<supervision::roster>();
   pipeline.show_progress = options.show_progress;
   pipeline.on_load = [&gate = made->gate](model_id model, const result<void>& outcome) {
-    outcome ? gate.loaded(model) : gate.fail_with(outcome.error());
+    if (outcome) return gate.loaded(model);
+    if (!gate.fail_with(outcome.error()))
+      log::error("server", "model not loaded", {{"reason", outcome.error().text}});
   };
   made->run(options);
   if (auto ready = made->gate.wait(); !ready) return fail(std::move(ready.error()));

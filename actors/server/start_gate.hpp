@@ -22,11 +22,13 @@ class start_gate {
     changed_.notify_all();
   }
 
-  // Ends the start; only the first reason counts, and none after the last model was loaded.
-  void fail_with(const error& why) {
+  // Ends the start; only the first reason counts. False = the start was over, well or not: somebody else must tell.
+  bool fail_with(const error& why) {
     const std::lock_guard lock(guard_);
-    if (!problem_ && loaded_.size() < models_) problem_ = why;
+    if (problem_ || loaded_.size() >= models_) return false;
+    problem_ = why;
     changed_.notify_all();
+    return true;
   }
 
   result<void> wait() {

@@ -17,7 +17,8 @@ namespace {
 boost::json::object golden(const std::string& id) {
   std::ifstream file(TROUPE_SOURCE_DIR "/tests/golden/mixtral/prompts.json");
   const std::string text((std::istreambuf_iterator<char>(file)), {});
-  for (const auto& prompt : boost::json::parse(text).at("prompts").as_array())
+  const auto goldens = boost::json::parse(text);
+  for (const auto& prompt : goldens.at("prompts").as_array())
     if (prompt.at("id").as_string() == id) return prompt.as_object();
   throw std::runtime_error("no golden " + id);
 }

@@ -96,7 +96,7 @@ TEST(ServeCommand, StopsAtOnceOnASecondSignal) {
 }
 
 TEST(ServeCommand, SaysWhatItServes) {
-  server_process server({});
+  server_process server(std::vector<std::string>{});
   EXPECT_THAT(server.log(), HasSubstr(server.endpoint()));
   EXPECT_THAT(server.log(), HasSubstr("mixtral-demo"));
   EXPECT_THAT(server.log(), HasSubstr("this is the demo model that comes with Troupe"));
@@ -112,7 +112,7 @@ TEST(ServeCommand, FailsIfThePortIsInUse) {
   server_process server;
   const auto second = run("serve --listen " + server.endpoint());
   EXPECT_EQ(second.status, 1);
-  EXPECT_THAT(second.output, HasSubstr("error: "));
+  EXPECT_THAT(second.output, HasSubstr("troupe: error: "));
   EXPECT_THAT(second.output, HasSubstr(server.endpoint()));
 }
 
@@ -135,7 +135,7 @@ TEST(ServeCommand, ExitsWithTwoIfFilesOrOptionsAreWrong) {
   for (const auto& c : cases) {
     const auto outcome = run(c.arguments);
     EXPECT_EQ(outcome.status, 2) << c.arguments << '\n' << outcome.output;
-    EXPECT_THAT(outcome.output, StartsWith("error: ")) << c.arguments;
+    EXPECT_THAT(outcome.output, StartsWith("troupe: error: ")) << c.arguments;
     EXPECT_THAT(outcome.output, HasSubstr(c.says)) << c.arguments;
     EXPECT_EQ(std::count(outcome.output.begin(), outcome.output.end(), '\n'), 1) << outcome.output;
   }
