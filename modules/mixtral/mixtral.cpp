@@ -51,7 +51,8 @@ std::vector<int> read_eos(const json& c) {
   return eos->type() == json::kind::array ? eos->as<std::vector<int>>() : std::vector{eos->as<int>()};
 }
 
-// sliding_window is not read: early published files carry 4096, but Mixtral was trained with and attends to all positions.
+// sliding_window is not read: Mixtral attends to all positions of its context. Its published files say null; the 4096 of early
+// ones was left over from Mistral 7B.
 mixtral_config read_config(const json& c) {
   mixtral_config m;
   m.vocab = positive(c, "vocab_size");
@@ -89,13 +90,11 @@ tensor_ref attention(builder& b, const builder::scoped& layer, const mixtral_con
   const std::uint64_t queries = std::uint64_t{c.heads} * c.head_dim,
                       keys = std::uint64_t{c.kv_heads} * c.head_dim;
   const weight_options rows = {.partition = Partition::rows}, columns = {.partition = Partition::columns};
-  const auto q = b.rope(b.linear(h, layer.weight("self_attn.q_proj.weight", {queries, c.hidden}, rows)),
-                        rope);  // [T, H·Dh]
-  const auto k = b.rope(b.linear(h, layer.weight("self_attn.k_proj.weight", {keys, c.hidden}, rows)),
-                        rope);                                                                  // [T, K·Dh]
-  const auto v = b.linear(h, layer.weight("self_attn.v_proj.weight", {keys, c.hidden}, rows));  // [T, K·Dh]
+  const auto q = b.linear(h, layer.weight("self_attn.q_proj.weight", {queries, c.hidden}, rows));  // [T, H·Dh]
+  const auto k = b.linear(h, layer.weight("self_attn.k_proj.weight", {keys, c.hidden}, rows));     // [T, K·Dh]
+  const auto v = b.linear(h, layer.weight("self_attn.v_proj.weight", {keys, c.hidden}, rows));     // [T, K·Dh]
   const auto out = b.attention(
-      q, k, v, cache,
+      b.rope(q, rope), b.rope(k, rope), v, cache,
       {.heads = c.heads, .kv_heads = c.kv_heads, .head_dim = c.head_dim, .cache_layer = i});  // [T, H·Dh]
   return b.linear(out, layer.weight("self_attn.o_proj.weight", {c.hidden, queries}, columns));
 }

@@ -137,8 +137,14 @@ HWY_INLINE void softmax_row(const attention_rows& rows, std::size_t r, std::size
   for (std::size_t j = end; j < padded; ++j) scores[j] = lowest;
 
   auto highest = hn::Set(d, rows.most[r]);
-  for (std::size_t j = 0; j < padded; j += lanes) highest = hn::Max(highest, hn::LoadU(d, scores + j));
+  bool broken = false;  // a score that is no number: Max and Exp would lose it
+  for (std::size_t j = 0; j < padded; j += lanes) {
+    const auto score = hn::LoadU(d, scores + j);
+    broken |= !hn::AllFalse(d, hn::IsNaN(score));
+    highest = hn::Max(highest, score);
+  }
   const float most = hn::GetLane(hn::MaxOfLanes(d, highest));
+  broken |= most == std::numeric_limits<float>::infinity();
   const auto shift = hn::Set(d, most);
   auto sum = hn::Zero(d);
   for (std::size_t j = 0; j < padded; j += lanes) {
@@ -149,6 +155,7 @@ HWY_INLINE void softmax_row(const attention_rows& rows, std::size_t r, std::size
   const auto shrink = hn::Set(d, std::exp(rows.most[r] - most));
   float* HWY_RESTRICT sums = rows.sums + r * most_lanes;
   hn::StoreU(hn::MulAdd(hn::LoadU(d, sums), shrink, sum), d, sums);
+  if (broken) hn::StoreU(hn::Set(d, std::numeric_limits<float>::quiet_NaN()), d, sums);  // to the row's end
   float* HWY_RESTRICT out = rows.out + r * padded_dim;
   for (std::size_t i = 0; i < padded_dim; i += lanes)
     hn::StoreU(hn::Mul(hn::LoadU(d, out + i), shrink), d, out + i);

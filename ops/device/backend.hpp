@@ -21,14 +21,13 @@
 
 namespace troupe::ops {
 
-// A ragged batch: T tokens of S sequences, prefill chunks and single decode tokens mixed. Borrowed for the
-// call.
+// A ragged batch: T tokens of S sequences, prefill chunks and decode tokens mixed. Borrowed for the call.
 struct step_batch {
   std::span<const std::int32_t> tokens;          // [T] ids, each in [0, V)
   std::span<const std::int32_t> positions;       // [T] ascending by one within a sequence
   std::span<const std::uint32_t> sequence_rows;  // [S+1] sequence s has rows [s] to [s+1]
-  std::span<const std::span<const std::uint32_t>>
-      block_tables;                           // [S] blocks that hold positions 0 .. last of the step
+  // [S] the blocks that hold positions 0 to the last of the step
+  std::span<const std::span<const std::uint32_t>> block_tables;
   std::span<const std::uint32_t> logit_rows;  // [R] ascending rows of `tokens` whose logits are wanted
 };
 
@@ -80,7 +79,7 @@ struct load_options {
 
 struct device_info {
   std::string name;    // "cpu"
-  std::string detail;  // "2 threads, AVX3_DL"
+  std::string detail;  // "2 threads, AVX3"
 };
 
 struct backend_options {

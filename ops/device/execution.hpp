@@ -26,8 +26,8 @@ class scratch_buffer {
     const std::size_t bytes = count * sizeof(T);
     if (bytes > bytes_) {
       release();
+      data_ = ::operator new(bytes + bytes / 2, alignment);
       bytes_ = bytes + bytes / 2;
-      data_ = ::operator new(bytes_, alignment);
     }
     return static_cast<T*>(data_);
   }
@@ -37,6 +37,7 @@ class scratch_buffer {
   void release() {
     if (data_ != nullptr) ::operator delete(data_, alignment);
     data_ = nullptr;
+    bytes_ = 0;
   }
 
   void* data_ = nullptr;

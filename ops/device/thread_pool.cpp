@@ -1,6 +1,10 @@
 #include "ops/device/thread_pool.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <string>
 
 #include "ops/device/pause.hpp"
 
@@ -21,15 +25,35 @@ constexpr bool has_open_part(std::uint64_t state) {
   return taken_of(state) < parts_of(state);
 }
 
+// Cores that this process may use: those it may run on, or less if its control group has a quota (version 2,
+// file "cpu.max": microseconds of each period, or "max").
+unsigned available_cores() {
+  const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
+  std::ifstream file("/sys/fs/cgroup/cpu.max");
+  std::string quota;
+  double period = 0;
+  if (!(file >> quota >> period) || quota == "max" || period <= 0) return cores;
+  return std::clamp(static_cast<unsigned>(std::ceil(std::atof(quota.c_str()) / period)), 1u, cores);
+}
+
 }  // namespace
 
 thread_pool::thread_pool(unsigned threads) {
-  if (threads == 0) threads = std::max(1u, std::thread::hardware_concurrency());
-  for (unsigned worker = 1; worker < threads; ++worker)
-    workers_.emplace_back([this, worker] { work(worker); });
+  if (threads == 0) threads = available_cores();
+  try {
+    for (unsigned worker = 1; worker < threads; ++worker)
+      workers_.emplace_back([this, worker] { work(worker); });
+  } catch (...) {
+    stop();
+    throw;
+  }
 }
 
 thread_pool::~thread_pool() {
+  stop();
+}
+
+void thread_pool::stop() {
   {
     const std::lock_guard lock(mutex_);
     stopping_.store(true);

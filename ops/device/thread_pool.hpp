@@ -19,7 +19,8 @@ namespace troupe::ops {
 
 class thread_pool {
  public:
-  // The caller counts: 1 starts no thread. 0 = all cores.
+  // The caller counts: 1 starts no thread. 0 = all cores that the process may use. Throws std::system_error
+  // if the system gives no more threads.
   explicit thread_pool(unsigned threads);
   ~thread_pool();
   thread_pool(const thread_pool&) = delete;
@@ -43,6 +44,7 @@ class thread_pool {
   using part_function = void (*)(void* context, std::size_t begin, std::size_t end, unsigned worker);
 
   void run(std::size_t count, std::size_t grain, void* context, part_function function);
+  void stop();
   bool take_part(unsigned worker);
   void work(unsigned worker);
   void publish(std::uint64_t state);

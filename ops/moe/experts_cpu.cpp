@@ -50,7 +50,9 @@ template <class Vector>
 HWY_INLINE Vector activate_lanes(activation act, Vector g) {
   const lanes_f32 d;
   if (act == activation::relu) return hn::Max(g, hn::Zero(d));
-  return hn::Div(g, hn::Add(hn::Set(d, 1.0f), hn::Exp(d, hn::Neg(g))));
+  // Exp holds up to +104 only; silu(-88) is 0 to float's last digit already.
+  const auto minus_g = hn::Min(hn::Neg(g), hn::Set(d, 88.0f));
+  return hn::Div(g, hn::Add(hn::Set(d, 1.0f), hn::Exp(d, minus_g)));
 }
 
 // gate[i] = act(gate[i]) * up[i] for i < n. Each element alone: where it stands in a vector does not matter.

@@ -31,7 +31,10 @@ void router_ref(execution&, activations weights, indices experts, const_activati
     const auto scores = scores_of(x.row(t), x.width, rule.sigmoid);
     std::vector<std::int32_t> order(x.width);
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return scores[a] > scores[b]; });
+    // Not a number ranks last.
+    std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) {
+      return scores[a] > scores[b] || (std::isnan(scores[b]) && !std::isnan(scores[a]));
+    });
     float sum = 0;
     for (std::size_t i = 0; i < rule.top_k; ++i) sum += scores[order[i]];
     for (std::size_t i = 0; i < rule.top_k; ++i) {

@@ -1,5 +1,7 @@
 #include "ops/backends/cpu/cpu_backend.hpp"
 
+#include <system_error>
+
 #include "ops/backends/cpu/cpu_model.hpp"
 #include "ops/device/simd_name.hpp"
 
@@ -50,10 +52,10 @@ class cpu_backend final : public backend {
     const std::uint64_t tokens = device_->pool->block_bytes() / token_bytes;
     if (tokens == 0) {
       return fail(error_code::bad_config,
-                  "cache blocks of {} bytes are too small: one token of this model takes {} bytes of keys "
-                  "and values; "
-                  "block_bytes must be at least that, better 16 times as much",
-                  device_->pool->block_bytes(), token_bytes);
+                  "cache.block must be at least {0} bytes, better 16 times as much: one token of this model "
+                  "takes {0} "
+                  "bytes of keys and values, found blocks of {1} bytes",
+                  token_bytes, device_->pool->block_bytes());
     }
     return static_cast<std::uint32_t>(std::min<std::uint64_t>(tokens, unlimited_block_tokens));
   }
@@ -67,9 +69,14 @@ class cpu_backend final : public backend {
 result<std::unique_ptr<backend>> open(const backend_options& options) {
   auto pool = block_pool::open(options.blocks, options.block_bytes);
   if (!pool) return fail(std::move(pool.error()));
-  auto device = std::make_shared<device_state>(options.threads, std::move(*pool),
-                                               options.reference_ops ? reference_ops : fast_ops);
-  return std::make_unique<cpu_backend>(std::move(device), options.reference_ops);
+  try {
+    auto device = std::make_shared<device_state>(options.threads, std::move(*pool),
+                                                 options.reference_ops ? reference_ops : fast_ops);
+    return std::make_unique<cpu_backend>(std::move(device), options.reference_ops);
+  } catch (const std::system_error& problem) {
+    return fail(error_code::bad_config, "device.threads: the system does not give that many threads: {}",
+                problem.what());
+  }
 }
 
 }  // namespace troupe::ops::cpu

@@ -209,6 +209,20 @@ TEST_P(Attention, AnInfinityInALaterTokenDoesNotReachEarlierOnes) {
   EXPECT_FALSE(std::isfinite(damaged[0].at(49, 0)));
 }
 
+TEST_P(Attention, AScoreThatIsNoNumberOrInfiniteIsNotHidden) {
+  const auto shape = make_shape(2, 1, 16);
+  for (const float bad : {NAN, std::numeric_limits<float>::infinity()}) {
+    for (const std::size_t position : {3u, 70u}) {
+      std::vector<sequence_case> one{random_sequence(shape, 140, 6)};
+      for (std::size_t d = 0; d < 16; ++d) one[0].k.at(position, d) = bad;
+      const auto outputs = run(shape, one, {{140}}, 16);
+      EXPECT_TRUE(std::isfinite(outputs[0].at(position - 1, 0)));
+      EXPECT_TRUE(std::isnan(outputs[0].at(position, 0)));
+      EXPECT_TRUE(std::isnan(outputs[0].at(139, 0)));
+    }
+  }
+}
+
 TEST_P(Attention, LargeScoresDoNotOverflow) {
   const auto shape = make_shape(2, 1, 16);
   std::vector<sequence_case> one{random_sequence(shape, 140, 5)};

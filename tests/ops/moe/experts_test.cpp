@@ -127,6 +127,22 @@ TEST_P(Experts, AllRowsMayChooseTheSameExpert) {
   EXPECT_TRUE(same_bits(last, y.slice(49, 50)));
 }
 
+TEST_P(Experts, GatesFarFromZeroEqualTheFormula) {
+  for (const float gate : {-1000.0f, -355.0f, -200.0f, -178.0f, -100.0f, -88.0f, 100.0f, 1000.0f}) {
+    matrix one(1, 1), x(1, 1), share(1, 1);
+    one.values = x.values = share.values = {1.0f};
+    matrix large(1, 1);
+    large.values = {gate};
+    layer weights(1, 1, 1, DType::f32);
+    const stored_matrix gates(large, DType::f32), units(one, DType::f32);
+    weights.gate_views[0] = gates.view();
+    weights.up_views[0] = weights.down_views[0] = units.view();
+    const std::vector<std::int32_t> chosen{0};
+    const float y = run(x, share, chosen, weights.view(activation::silu)).at(0, 0);
+    EXPECT_NEAR(y, activate(activation::silu, gate), 1e-5 * std::abs(gate)) << gate;
+  }
+}
+
 // A weight that is not a number must not reach rows that did not choose its expert.
 TEST_P(Experts, ExpertsThatNobodyChoseAreNotComputed) {
   layer weights(3, 16, 16, DType::f32);

@@ -62,6 +62,16 @@ TEST_P(Router, NotANumberStillChoosesDistinctExpertsInRange) {
   EXPECT_EQ(made.experts, (std::vector<std::int32_t>{0, 1}));
 }
 
+TEST_P(Router, NotANumberAmongNumbersRanksLast) {
+  for (const bool sigmoid : {false, true}) {
+    const auto made = run({0.5f, NAN, 2, 1}, {2, sigmoid, false});
+    if (sigmoid) {
+      EXPECT_EQ(made.experts, (std::vector<std::int32_t>{2, 3}));
+    }
+    EXPECT_NE(made.experts[0], made.experts[1]);
+  }
+}
+
 TEST_P(Router, ARowAloneEqualsTheRowAmongOthersBitForBit) {
   for (const std::size_t experts : {1u, 8u, 16u, 60u}) {
     const auto x = random_matrix(300, experts, 1, 2);
