@@ -25,7 +25,7 @@ constexpr const char* footer =
     "\nFirst steps:\n"
     "  troupe serve                          serve the demo model that comes with Troupe\n"
     "  troupe chat                           talk to it (in another terminal)\n"
-    "  troupe generate \"The capital of\"      complete a text\n"
+    "  troupe generate \"Hello!\"              ask once\n"
     "  troupe serve --model path/to/folder   serve a checkpoint in Hugging Face format\n"
     "\nEach command explains itself: troupe serve --help\n"
     "Exit status: 0 done, 1 the server or the request failed, 2 command line or input files are wrong.";

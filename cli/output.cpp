@@ -1,7 +1,6 @@
 #include "cli/output.hpp"
 
 #include <fmt/format.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -78,11 +77,6 @@ std::string table(const std::vector<std::vector<std::string>>& rows) {
 
 bool is_terminal(int descriptor) {
   return ::isatty(descriptor) == 1;
-}
-
-int terminal_columns() {
-  winsize size{};
-  return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
 std::string escaped(std::string_view text) {

@@ -19,8 +19,6 @@ bool write_json(const boost::json::value& value);
 std::string table(const std::vector<std::vector<std::string>>& rows);
 
 bool is_terminal(int descriptor);
-// 80 if it cannot be asked.
-int terminal_columns();
 
 // Line breaks and control characters as \n, \t, \x1b; the rest as it is.
 std::string escaped(std::string_view text);
