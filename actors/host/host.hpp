@@ -1,16 +1,13 @@
 // Cares for the life of one model: has it loaded, and tells the actors that need to know.
 //   hears    peer  from supervisor   "executor": sends LoadModel to it
-//                                    "cache_manager", "scheduler/<m>": get ModelLoaded, now or as soon as it
-//                                    is known
+//                                    "cache_manager", "scheduler/<m>": get ModelLoaded, now or as soon as it is known
 //            tick  from itself       tries again after a load that failed
 //   answers  nothing; options.on_load hears each outcome
 //   owns     the LoadModel message (the Program's bytes) and the last ModelLoaded
 //   waits    never
-//   failed   a load that the executor refuses is reported to on_load and tried again after 1 s, 2 s, ... 30 s: files may
-//   be mended meanwhile.
-//            One that dies with its executor is tried again when the next executor is announced
-//   restart  announces itself to nobody; it loads again, which is no work for an executor that holds the
-//   model
+//   failed   a load that the executor refuses is reported to on_load and tried again after 1 s, 2 s, ... 30 s: files may be
+//            mended meanwhile. One that dies with its executor is tried again when the next executor is announced
+//   restart  announces itself to nobody; it loads again, which is no work for an executor that holds the model
 #pragma once
 
 #include <caf/actor_system.hpp>

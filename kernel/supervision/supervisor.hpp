@@ -1,11 +1,9 @@
 // Starts a list of actors, watches them and restarts them by their rules. Knows nothing about what they do.
 //
 //   start    down the list; each newcomer is announced to all that run, and they to it
-//   down     a child ended: restarted by its rule and announced anew. More than `at_most` restarts within
-//   `within`: the
+//   down     a child ended: restarted by its rule and announced anew. More than `at_most` restarts within `within`: the
 //            supervisor gives up, stops the rest and ends with an error that tells why
-//   exit     (an exit message, sent with high priority) stops up the list: the last child first, the next
-//   when that one is
+//   exit     (an exit message, sent with high priority) stops up the list: the last child first, the next when that one is
 //            down or its grace is over, then ends with the reason of the exit message
 //   hears    nothing else
 //   waits    never

@@ -5,13 +5,12 @@
 //   while (auto piece = answer.next()) std::cout << piece->text << std::flush;
 //   std::cout << '\n' << answer.final().usage.generated_tokens << " tokens\n";
 //
-// THREADS  A connection may be used from any number of threads at once; copies share it. A stream is read by
-// one
-//          thread at a time; its cancel() may be called from any other. Each connection has one thread of its
-//          own, which never calls your code: callbacks run on the thread that asked.
+// THREADS  A connection may be used from any number of threads at once; copies share it. A stream is read by one thread at
+//          a time; its cancel() may be called from any other. Each connection has one thread of its own, which never calls
+//          your code: callbacks run on the thread that asked.
 // ERRORS   Everything that fails throws `failure`: a code of the protocol and a text for people.
-// LIFETIME A stream that is destroyed before its end is cancelled at the server. Streams keep their
-// connection alive. MEMORY   What arrives for a stream waits, without a limit, until it is read.
+// LIFETIME A stream that is destroyed before its end is cancelled at the server. Streams keep their connection alive.
+// MEMORY   What arrives for a stream waits, without a limit, until it is read.
 #pragma once
 
 #include <chrono>
