@@ -29,7 +29,7 @@ typename Inspector::result_type inspect(Inspector& f, message<T>& x) {
       x = message<T>{};
       return caf::none;
     }
-    if (size > max_message_bytes) return caf::make_error(caf::sec::invalid_argument, "message too large");
+    if (size > max_flatbuffer_bytes) return caf::make_error(caf::sec::invalid_argument, "message too large");
     std::vector<std::uint8_t> bytes(size);
     if (auto problem = f.apply_raw(size, bytes.data())) return problem;
     auto verified = message<T>::adopt_untrusted(bytes);

@@ -3,11 +3,11 @@
 #include <exception>
 #include <vector>
 
+#include "kernel/base/limits.hpp"
+
 namespace troupe::modules {
 
 namespace {
-
-constexpr std::size_t max_emit_bytes = std::size_t{64} << 20;
 
 // What a module said during one build.
 struct answer {
@@ -20,20 +20,21 @@ struct answer {
 // Called from the module: nothing may escape, not even for want of memory.
 troupe_status on_emit(void* context, const std::uint8_t* bytes, std::size_t size) noexcept {
   auto& a = *static_cast<answer*>(context);
-  if (++a.emits > 1 || bytes == nullptr || size > max_emit_bytes) {
-    a.failure = TROUPE_FAILED;
-    a.text = a.emits > 1        ? "emitted more than one Program"
-             : bytes == nullptr ? "emitted null"
-                                : "emitted more than 64 MiB";
-    return TROUPE_FAILED;
-  }
   try {
-    a.bytes.assign(bytes, bytes + size);
-  } catch (const std::exception& e) {
+    const char* problem = ++a.emits > 1                 ? "emitted more than one Program"
+                          : bytes == nullptr            ? "emitted null"
+                          : size > max_flatbuffer_bytes ? "emitted more than 64 MiB"
+                                                        : nullptr;
+    if (problem == nullptr) {
+      a.bytes.assign(bytes, bytes + size);
+      return TROUPE_OK;
+    }
     a.failure = TROUPE_FAILED;
-    return TROUPE_FAILED;
+    a.text = problem;
+  } catch (const std::exception&) {
+    a.failure = TROUPE_FAILED;  // without a text
   }
-  return TROUPE_OK;
+  return TROUPE_FAILED;
 }
 
 troupe_status on_fail(void* context, troupe_status kind, const char* text) noexcept {
@@ -41,7 +42,7 @@ troupe_status on_fail(void* context, troupe_status kind, const char* text) noexc
   a.failure = kind == TROUPE_OK ? TROUPE_FAILED : kind;
   try {
     a.text = text == nullptr ? "" : text;
-  } catch (const std::exception& e) {
+  } catch (const std::exception&) {
     a.text.clear();
   }
   return a.failure;

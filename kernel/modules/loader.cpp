@@ -1,5 +1,10 @@
 // From a file to a module: read, copy, map, check the table.
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <boost/dll/shared_library.hpp>
+#include <cerrno>
+#include <cstddef>
 #include <mutex>
 
 #include "kernel/modules/build.hpp"
@@ -14,6 +19,9 @@ namespace fs = std::filesystem;
 namespace dll = boost::dll;
 
 constexpr std::size_t max_architectures = 256;
+
+// What the table had in version 1.0, and what every later 1.x still begins with: all that is read without a look at its size.
+constexpr std::size_t table_bytes_1_0 = offsetof(troupe_module, build) + sizeof(troupe_module::build);
 
 // One library is opened or closed at a time. The C library has a lock of its own, but one that the thread sanitizer does
 // not see, and initialisers of two modules need not run side by side.
@@ -76,15 +84,15 @@ result<void> check_table(const troupe_module* table, const std::string& file) {
   if (table == nullptr)
     return fail(error_code::bad_module, "{}: {} answered null", file, TROUPE_MODULE_ENTRY_NAME);
   if (table->abi_major != TROUPE_ABI_MAJOR)
-    return fail(error_code::bad_module,
-                "{}: built for module interface {}.{}, this Troupe speaks {}.{}: rebuild the module against "
-                "this Troupe's "
-                "<troupe/module.h>, or use a Troupe of the module's generation",
-                file, table->abi_major, table->abi_minor, TROUPE_ABI_MAJOR, TROUPE_ABI_MINOR);
-  if (table->struct_size < sizeof(troupe_module))
+    return fail(
+        error_code::bad_module,
+        "{}: built for module interface {}.{}, this Troupe speaks {}.{}: rebuild the module against this "
+        "Troupe's <troupe/module.h>, or use a Troupe of the module's generation",
+        file, table->abi_major, table->abi_minor, TROUPE_ABI_MAJOR, TROUPE_ABI_MINOR);
+  if (table->struct_size < table_bytes_1_0)
     return fail(error_code::bad_module,
                 "{}: its table has {} bytes, expected at least {}: rebuild the module", file,
-                table->struct_size, sizeof(troupe_module));
+                table->struct_size, table_bytes_1_0);
   if (const auto field = field_problem(*table); !field.empty())
     return fail(error_code::bad_module, "{}: the field {} of its table is empty", file, field);
   std::size_t count = 0;
@@ -95,17 +103,42 @@ result<void> check_table(const troupe_module* table, const std::string& file) {
   return {};
 }
 
+// What stands in the store is executed: nobody else may put anything there.
+result<void> check_private(const fs::path& folder) {
+  struct stat info = {};
+  if (::stat(folder.c_str(), &info) != 0)
+    return fail(error_code::not_found, "{}: the module store cannot be read: {}", folder.string(),
+                std::generic_category().message(errno));
+  if (info.st_uid != ::geteuid())
+    return fail(
+        error_code::bad_config,
+        "{}: the module store belongs to user {}, expected {} who runs Troupe: name another folder in "
+        "modules.store",
+        folder.string(), info.st_uid, ::geteuid());
+  if ((info.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+    return fail(error_code::bad_config,
+                "{0}: others may write to the module store, whose files are executed: chmod go-w {0}, or "
+                "name another "
+                "folder in modules.store",
+                folder.string());
+  return {};
+}
+
 }  // namespace
 
 result<store> store::open(const fs::path& folder) {
+  const fs::path clean = (folder / "").parent_path();  // no slash behind
   std::error_code code;
-  fs::create_directories(folder, code);
+  if (clean.has_parent_path()) fs::create_directories(clean.parent_path(), code);
+  if (!code && ::mkdir(clean.c_str(), S_IRWXU) != 0 && errno != EEXIST)
+    code.assign(errno, std::generic_category());
   if (code)
     return fail(error_code::not_found, "{}: the module store cannot be created: {}", folder.string(),
                 code.message());
-  const fs::path absolute = fs::canonical(folder, code);
-  if (code || !fs::is_directory(absolute))
+  const fs::path absolute = fs::canonical(clean, code);
+  if (code || !fs::is_directory(absolute, code))
     return fail(error_code::not_found, "{}: the module store is not a folder", folder.string());
+  if (auto ok = check_private(absolute); !ok) return fail(std::move(ok.error()));
   return store(absolute);
 }
 

@@ -35,11 +35,12 @@ using module_ptr = std::shared_ptr<const module>;
 // A folder of content-addressed copies, <folder>/<sha256>.so. The operator's file is never mapped, so it may be overwritten any time.
 class store {
  public:
-  // Creates the folder if need be. Error: not_found with the reason.
+  // Creates the folder if need be, for its user alone. Errors: not_found with the reason; bad_config: the folder belongs to
+  // another user, or others may write to it.
   static result<store> open(const std::filesystem::path& folder);
   const std::filesystem::path& folder() const { return folder_; }
 
-  // Copies (if not there yet, atomically), then loads. Errors: not_found, bad_module: not an ELF library, no entry symbol,
+  // Copies (if not there yet, atomically), then loads. Errors: not_found, bad_module: not a whole ELF library, no entry symbol,
   // wrong ABI (found, spoken, what to rebuild), a required field missing.
   result<module_ptr> load(const std::filesystem::path& file) const;
 

@@ -47,6 +47,26 @@ bool same_content(const fs::path& file, std::span<const char> bytes) {
          std::memcmp(found->data(), bytes.data(), bytes.size()) == 0;
 }
 
+// Every segment that dlopen() would map must be in the file: a mapping beyond its end kills the process at the first touch.
+// Section headers are not looked at: the loader does not need them either. Empty = whole.
+std::string cut_off(const Elf64_Ehdr& header, std::span<const char> bytes) {
+  const std::uint64_t size = bytes.size(), table_bytes = std::uint64_t{header.e_phnum} * sizeof(Elf64_Phdr);
+  if (header.e_phnum == 0 || header.e_phentsize != sizeof(Elf64_Phdr))
+    return "its program headers are not those of ELF";
+  if (header.e_phoff > size || table_bytes > size - header.e_phoff)
+    return fmt::format("the file is truncated: {} bytes end within the program headers", size);
+  for (std::size_t i = 0; i < header.e_phnum; ++i) {
+    Elf64_Phdr segment = {};
+    std::memcpy(&segment, bytes.data() + header.e_phoff + i * sizeof segment, sizeof segment);
+    if (segment.p_type != PT_LOAD) continue;
+    if (segment.p_offset > size || segment.p_filesz > size - segment.p_offset)
+      return fmt::format(
+          "the file is truncated: segment {} begins at byte {} with {} bytes, found {} bytes in all", i,
+          segment.p_offset, segment.p_filesz, size);
+  }
+  return {};
+}
+
 }  // namespace
 
 result<std::vector<char>> read_library(const fs::path& file) {
@@ -64,6 +84,8 @@ result<std::vector<char>> read_library(const fs::path& file) {
   if (header.e_type != ET_DYN)
     return fail(error_code::bad_module, "{}: not a module: expected a shared library, found ELF type {}",
                 file.string(), header.e_type);
+  if (const auto problem = cut_off(header, *bytes); !problem.empty())
+    return fail(error_code::bad_module, "{}: cannot be loaded: {}", file.string(), problem);
   return bytes;
 }
 

@@ -11,7 +11,8 @@
 namespace troupe::modules {
 
 // The bytes of a file that looks like a shared library for this machine.
-// Errors: not_found; bad_module: a folder, larger than 1 GiB, not ELF, of another machine, not a shared library.
+// Errors: not_found; bad_module: a folder, larger than 1 GiB, not ELF, of another machine, not a shared library,
+// truncated.
 result<std::vector<char>> read_library(const std::filesystem::path& file);
 
 // SHA-256 as 64 lowercase hexadecimal digits.

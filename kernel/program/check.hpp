@@ -25,7 +25,6 @@ template <class... Args>
 }
 
 // Far above any model, far below where sums of products could overflow 64 bits.
-inline constexpr std::uint64_t max_bytes = std::uint64_t{64} << 20;
 inline constexpr std::uint32_t max_count = 1u << 20;  // weights, tensors, ops, probes
 inline constexpr std::uint32_t max_layers = 1u << 16;
 inline constexpr std::uint32_t max_dimension = 0x7fffffff;  // vocabulary, context, heads times head size

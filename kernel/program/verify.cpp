@@ -1,4 +1,5 @@
 // verify(): structure first (FlatBuffers), then meaning, part by part.
+#include "kernel/base/limits.hpp"
 #include "kernel/program/check.hpp"
 #include "kernel/program/program.hpp"
 
@@ -27,8 +28,8 @@ void check_alignment(const Program& program) {
 }
 
 void check_structure(std::span<const std::uint8_t> bytes) {
-  if (bytes.size() < 8 || bytes.size() > max_bytes)
-    refuse("program", "expected 8 to {} bytes, found {}", max_bytes, bytes.size());
+  if (bytes.size() < 8 || bytes.size() > max_flatbuffer_bytes)
+    refuse("program", "expected 8 to {} bytes, found {}", max_flatbuffer_bytes, bytes.size());
   if (!ProgramBufferHasIdentifier(bytes.data()))
     refuse("program", "expected a FlatBuffer with the identifier {}, found other bytes", ProgramIdentifier());
   flatbuffers::Verifier verifier(bytes.data(), bytes.size(), 16, 8 * max_count);

@@ -1,5 +1,10 @@
+#include <elf.h>
 #include <gmock/gmock.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <cstddef>
+#include <cstring>
 #include <fstream>
 #include <thread>
 
@@ -25,6 +30,11 @@ bool is_mapped(const fs::path& file) {
   for (std::string line; std::getline(maps, line);)
     if (line.find(file.string()) != line.npos) return true;
   return false;
+}
+
+std::string read(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
 }
 
 class Load : public testing::Test {
@@ -133,7 +143,8 @@ TEST_F(Load, SaysWhatToRebuildForAnotherMajorVersion) {
 }
 
 TEST_F(Load, RefusesAnIncompleteTable) {
-  EXPECT_THAT(load_error(test_module("small_table")), HasSubstr("its table has 16 bytes, expected at least"));
+  EXPECT_THAT(load_error(test_module("small_table")),
+              HasSubstr("its table has 16 bytes, expected at least 48:"));
   EXPECT_THAT(load_error(test_module("null_table")), HasSubstr("troupe_module_entry answered null"));
   EXPECT_THAT(load_error(test_module("no_name")), HasSubstr("the field name of its table is empty"));
   EXPECT_THAT(load_error(test_module("no_version")), HasSubstr("the field version"));
@@ -153,12 +164,104 @@ TEST_F(Load, RefusesWhatIsNoModule) {
 }
 
 TEST_F(Load, RefusesATruncatedLibraryAndAnotherMachine) {
-  std::ifstream in(test_module("good"), std::ios::binary);
-  std::string bytes((std::istreambuf_iterator<char>(in)), {});
-  EXPECT_THAT(load_error(folder_.write("cut.so", bytes.substr(0, 200))), HasSubstr("cannot be loaded"));
+  std::string bytes = read(test_module("good"));
+  EXPECT_THAT(load_error(folder_.write("cut.so", bytes.substr(0, 200))),
+              HasSubstr("cannot be loaded: the file is truncated: 200 bytes end within the program headers"));
   bytes[18] = 8;  // e_machine: MIPS
   bytes[19] = 0;
   EXPECT_THAT(load_error(folder_.write("mips.so", bytes)), HasSubstr("built for another machine"));
+}
+
+// The end of the last segment that is mapped.
+std::size_t loaded_bytes(const std::string& bytes) {
+  Elf64_Ehdr header;
+  std::memcpy(&header, bytes.data(), sizeof header);
+  std::size_t end = 0;
+  for (std::size_t i = 0; i < header.e_phnum; ++i) {
+    Elf64_Phdr segment;
+    std::memcpy(&segment, bytes.data() + header.e_phoff + i * sizeof segment, sizeof segment);
+    if (segment.p_type == PT_LOAD) end = std::max<std::size_t>(end, segment.p_offset + segment.p_filesz);
+  }
+  return end;
+}
+
+TEST_F(Load, SurvivesALibraryThatIsCutAnywhere) {
+  const std::string bytes = read(test_module("good"));
+  const std::size_t needed = loaded_bytes(bytes);
+  ASSERT_GT(needed, 4096u);
+  ASSERT_LT(needed, bytes.size());
+  std::vector<std::size_t> cuts = {needed - 1, needed, bytes.size() - 1};
+  for (std::size_t cut = 0; cut < bytes.size(); cut += 211) cuts.push_back(cut);
+  const auto s = open();
+  for (const std::size_t cut : cuts) {
+    const auto loaded = s.load(folder_.write("cut.so", bytes.substr(0, cut)));
+    ASSERT_EQ(loaded.has_value(), cut >= needed) << cut << " of " << bytes.size();
+    if (!loaded) {
+      EXPECT_EQ(loaded.error().code, error_code::bad_module);
+    }
+  }
+}
+
+TEST_F(Load, RefusesSegmentsBeyondTheFile) {
+  const std::string bytes = read(test_module("good"));
+  const auto patched = [&](std::size_t at, std::uint64_t value, std::size_t size) {
+    std::string copy = bytes;
+    std::memcpy(copy.data() + at, &value, size);
+    return folder_.write("patched.so", copy);
+  };
+  constexpr std::uint64_t huge = ~std::uint64_t{0};
+  EXPECT_THAT(load_error(patched(offsetof(Elf64_Ehdr, e_phoff), huge, 8)),
+              HasSubstr("within the program headers"));
+  EXPECT_THAT(load_error(patched(offsetof(Elf64_Ehdr, e_phentsize), 8, 2)),
+              HasSubstr("program headers are not those"));
+  EXPECT_THAT(load_error(patched(offsetof(Elf64_Ehdr, e_phnum), 0, 2)),
+              HasSubstr("program headers are not those"));
+  Elf64_Ehdr header;
+  std::memcpy(&header, bytes.data(), sizeof header);
+  std::size_t load = header.e_phoff;  // the first PT_LOAD
+  for (Elf64_Word type = PT_NULL; type != PT_LOAD; load += sizeof(Elf64_Phdr)) {
+    std::memcpy(&type, bytes.data() + load, sizeof type);
+    if (type == PT_LOAD) break;
+  }
+  EXPECT_THAT(load_error(patched(load + offsetof(Elf64_Phdr, p_offset), huge, 8)),
+              HasSubstr("is truncated: segment"));
+  EXPECT_THAT(load_error(patched(load + offsetof(Elf64_Phdr, p_filesz), huge, 8)),
+              HasSubstr("is truncated: segment"));
+}
+
+TEST(Store, IsForItsUserAlone) {
+  const test::temp_folder folder;
+  for (const char* name : {"store", "with/parents/and/slash/"}) {
+    const auto s = store::open(folder.path() / name);
+    ASSERT_TRUE(s) << s.error().text;
+    struct stat info = {};
+    ASSERT_EQ(::stat(s->folder().c_str(), &info), 0);
+    EXPECT_EQ(info.st_mode & 0777, 0700u);
+    EXPECT_TRUE(store::open(s->folder())) << "it may be opened again";
+  }
+}
+
+TEST(Store, RefusesAFolderToWhichOthersMayWrite) {
+  for (const mode_t mode : {0720u, 0702u, 0777u}) {
+    const test::temp_folder folder;
+    ASSERT_EQ(::chmod(folder.path().c_str(), mode), 0);
+    const auto s = store::open(folder.path());
+    ASSERT_FALSE(s) << std::oct << mode;
+    EXPECT_EQ(s.error().code, error_code::bad_config);
+    EXPECT_THAT(s.error().text, HasSubstr("chmod go-w " + folder.path().string()));
+  }
+}
+
+TEST(Store, RefusesAFolderOfAnotherUser) {
+  const test::temp_folder folder;
+  const bool is_root = ::geteuid() == 0;
+  if (is_root) {
+    ASSERT_EQ(::chown(folder.path().c_str(), 12345, 12345), 0);
+  }
+  const auto s = store::open(is_root ? folder.path() : fs::path("/"));
+  ASSERT_FALSE(s);
+  EXPECT_EQ(s.error().code, error_code::bad_config);
+  EXPECT_THAT(s.error().text, HasSubstr("name another folder in modules.store"));
 }
 
 TEST(Store, SaysWhyItsFolderCannotBe) {
