@@ -43,6 +43,11 @@ std::string nearest(std::string_view word, const Words& known) {
   return best;
 }
 
+// "[4096, 256]"
+inline std::string shape_text(const std::vector<std::uint64_t>& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
+
 // "14.9 MiB"
 inline std::string human_bytes(std::uint64_t bytes) {
   static constexpr const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};

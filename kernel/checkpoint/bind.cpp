@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernel/base/text.hpp"
 #include "kernel/checkpoint/checkpoint.hpp"
 #include "kernel/checkpoint/convert.hpp"
 #include "kernel/checkpoint/safetensors.hpp"

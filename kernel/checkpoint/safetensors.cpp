@@ -7,6 +7,8 @@
 #include <limits>
 #include <unordered_set>
 
+#include "kernel/base/text.hpp"
+
 namespace troupe::checkpoint {
 
 namespace {
@@ -217,10 +219,6 @@ stored_type find_stored_type(std::string_view name) {
   const auto found = std::find_if(stored_types.begin(), stored_types.end(),
                                   [&](const auto& type) { return type.name == name; });
   return found == stored_types.end() ? stored_type{} : *found;
-}
-
-std::string shape_text(const std::vector<std::uint64_t>& shape) {
-  return fmt::format("[{}]", fmt::join(shape, ", "));
 }
 
 result<std::vector<safetensors_entry>> parse_safetensors_header(std::string_view text,

@@ -3,9 +3,8 @@
 //   0         8                8 + N
 //   | N: u64  | header: JSON   | data ...
 //
-// The header maps each tensor's name to {"dtype": "BF16", "shape": [4096, 256], "data_offsets": [begin,
-// end]}, offsets counted from the start of the data. The tensors cover the data without gap or overlap.
-// "__metadata__" holds strings.
+// The header maps each tensor's name to {"dtype": "BF16", "shape": [4096, 256], "data_offsets": [begin, end]}, offsets
+// counted from the start of the data. The tensors cover the data without gap or overlap. "__metadata__" holds strings.
 #pragma once
 
 #include <cstdint>
@@ -42,8 +41,5 @@ struct stored_type {
   DType type = DType::none;
 };
 stored_type find_stored_type(std::string_view name);
-
-// "[8, 256]"
-std::string shape_text(const std::vector<std::uint64_t>& shape);
 
 }  // namespace troupe::checkpoint

@@ -1,4 +1,4 @@
-// What a verified Program costs in numbers, and the words for its enumerators.
+// What a verified Program costs in numbers.
 #include <algorithm>
 
 #include "kernel/program/names.hpp"
@@ -20,11 +20,6 @@ std::uint64_t touched(const Program& program, const Op& op, const Weight& weight
   if (op.kind() != OpKind::experts) return elements(weight);
   const auto top_k = program.tensors()->Get(op.inputs()->Get(1))->shape()->Get(0);
   return elements(weight) / weight.shape()->Get(0) * top_k;
-}
-
-template <class Enum>
-std::string or_number(const char* name, Enum value) {
-  return name != nullptr && *name != '\0' ? name : fmt::format("{}", static_cast<unsigned>(value));
 }
 
 }  // namespace
@@ -60,53 +55,6 @@ std::uint32_t size_of(DType type) {
       break;
   }
   return 0;
-}
-
-std::string name_of(OpKind kind) {
-  return or_number(EnumNameOpKind(kind), kind);
-}
-std::string name_of(OpAttrs attrs) {
-  return attrs == OpAttrs::NONE ? "none" : or_number(EnumNameOpAttrs(attrs), attrs);
-}
-std::string name_of(DType type) {
-  return or_number(EnumNameDType(type), type);
-}
-std::string name_of(Rows rows) {
-  return or_number(EnumNameRows(rows), rows);
-}
-std::string name_of(WeightRole role) {
-  return or_number(EnumNameWeightRole(role), role);
-}
-std::string name_of(Partition partition) {
-  return or_number(EnumNamePartition(partition), partition);
-}
-std::string name_of(CacheKind kind) {
-  return or_number(EnumNameCacheKind(kind), kind);
-}
-std::string name_of(Activation activation) {
-  return or_number(EnumNameActivation(activation), activation);
-}
-std::string name_of(RopeLayout layout) {
-  return or_number(EnumNameRopeLayout(layout), layout);
-}
-std::string name_of(RouterScore score) {
-  return or_number(EnumNameRouterScore(score), score);
-}
-std::string name_of(RouterNorm norm) {
-  return or_number(EnumNameRouterNorm(norm), norm);
-}
-std::string name_of(Combine combine) {
-  return or_number(EnumNameCombine(combine), combine);
-}
-
-std::string shape_text(const std::vector<std::uint64_t>& shape) {
-  return fmt::format("[{}]", fmt::join(shape, ", "));
-}
-
-std::string shape_text(const Tensor& tensor) {
-  std::string all = tensor.rows() == Rows::tokens ? "[T" : "[R";
-  for (const auto dimension : values(tensor.shape())) all += fmt::format(", {}", dimension);
-  return all + "]";
 }
 
 }  // namespace troupe::program

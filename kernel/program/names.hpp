@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernel/base/text.hpp"
 #include "troupe/schemas/program_generated.h"
 
 namespace troupe::program {
@@ -51,8 +52,7 @@ std::string name_of(RouterScore score);
 std::string name_of(RouterNorm norm);
 std::string name_of(Combine combine);
 
-// "[4096, 256]"
-std::string shape_text(const std::vector<std::uint64_t>& shape);
+using troupe::shape_text;
 // A tensor's shape with its symbolic first dimension: "[T, 256]"
 std::string shape_text(const Tensor& tensor);
 

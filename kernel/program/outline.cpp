@@ -86,11 +86,11 @@ std::vector<op_run> outline(const Program& program, bool fold_layers) {
 std::string attributes(const Program& program, const Op& op) {
   if (const auto* a = op.attrs_as_NormAttrs()) return fmt::format("eps {}", a->eps());
   if (const auto* a = op.attrs_as_RopeAttrs())
-    return fmt::format("head_dim {}, rotary_dim {}, theta {}, {}", a->head_dim(), a->rotary_dim(),
-                       a->theta(), name_of(a->layout()));
+    return fmt::format("head_dim {}, rotary_dim {}, theta {}, {}", a->head_dim(), a->rotary_dim(), a->theta(),
+                       name_of(a->layout()));
   if (const auto* a = op.attrs_as_AttentionAttrs())
-    return fmt::format("heads {}, kv_heads {}, head_dim {}, scale {}, cache {}", a->heads(),
-                       a->kv_heads(), a->head_dim(), a->scale(),
+    return fmt::format("heads {}, kv_heads {}, head_dim {}, scale {}, cache {}", a->heads(), a->kv_heads(),
+                       a->head_dim(), a->scale(),
                        text(program.caches()->Get(static_cast<std::uint32_t>(op.cache()))->name()));
   if (const auto* a = op.attrs_as_RouterAttrs())
     return fmt::format("top {} of {}, {}, norm {}", a->top_k(), a->experts(), name_of(a->score()),

@@ -26,8 +26,7 @@ std::string_view layer_scope(std::string_view scope);
 // "model.layers.3.mlp.gate" -> "model.layers.*.mlp.gate"; unchanged if no component is a number.
 std::string without_layer(std::string_view name);
 
-// Attributes of an op, in words: "heads 8, kv_heads 2"; without the cache layer, which differs between
-// layers.
+// Attributes of an op, in words: "heads 8, kv_heads 2"; without the cache layer, which differs between layers.
 std::string attributes(const Program& program, const Op& op);
 
 }  // namespace troupe::program

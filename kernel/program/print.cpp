@@ -33,6 +33,9 @@ std::string facts_text(const Program& program) {
                      human_count(counts.active));
   out += fmt::format("  cache per token {} as f32, {} as bf16\n", human_bytes(kv_bytes_per_token(program, 4)),
                      human_bytes(kv_bytes_per_token(program, 2)));
+  if (size(facts.chat_template()) > 0)
+    out += fmt::format("  chat template of {} bytes, for checkpoints that bring none\n",
+                       size(facts.chat_template()));
   return out;
 }
 
@@ -40,31 +43,71 @@ std::string caches_text(const Program& program) {
   auto out = fmt::format("\ncaches ({})\n", program.caches()->size());
   for (const auto* cache : *program.caches()) {
     if (cache->kind() == CacheKind::paged_kv)
-      out += fmt::format("  {}  paged_kv, {} layers, {} heads x {}{}\n", text(cache->name()), cache->layers(),
+      out += fmt::format("  {}  paged_kv, {} layers, {} heads x {}{}", text(cache->name()), cache->layers(),
                          cache->kv_heads(), cache->head_dim(),
                          cache->window() == 0 ? "" : fmt::format(", window {}", cache->window()));
     else
-      out += fmt::format("  {}  recurrent, {} layers, {}\n", text(cache->name()), cache->layers(),
+      out += fmt::format("  {}  recurrent, {} layers, {}", text(cache->name()), cache->layers(),
                          shape_text(values(cache->shape())));
+    out += cache->dtype() == DType::none ? "\n" : fmt::format(", {}\n", name_of(cache->dtype()));
   }
   return out;
 }
 
+std::string folded(const flatbuffers::String* name, bool fold_layers) {
+  return fold_layers ? without_layer(text(name)) : std::string(text(name));
+}
+
+// "model.layers.*.mlp.experts.gate_up_proj [0 to 128 of axis 1], transposed"
+std::string source_text(const Source& source, bool fold_layers) {
+  auto out = folded(source.tensor(), fold_layers);
+  if (size(source.reshape()) > 0) out += " as " + shape_text(values(source.reshape()));
+  if (source.slice_axis() >= 0)
+    out +=
+        fmt::format(" [{} to {} of axis {}]", source.slice_begin(), source.slice_end(), source.slice_axis());
+  return source.transpose() ? out + ", transposed" : out;
+}
+
+// "stack of 8: model.layers.*.experts.0.w1.weight to model.layers.*.experts.7.w1.weight"
+std::string spelling_text(const Spelling& spelling, bool fold_layers) {
+  const auto count = spelling.sources()->size();
+  const auto first = source_text(*spelling.sources()->Get(0), fold_layers);
+  if (spelling.combine() == Combine::single) return first;
+  return fmt::format(
+      "{} of {}: {}{}", name_of(spelling.combine()), count, first,
+      count == 1 ? "" : " to " + source_text(*spelling.sources()->Get(count - 1), fold_layers));
+}
+
 struct weight_row {
   std::string name, shape;
-  const Weight* weight = nullptr;
+  std::string kind;  // role and what else is said about it
+  std::string
+      stored;  // where it stands in checkpoints, a line for each way; empty = whole, under its own name
   std::uint32_t times = 0;
 };
+
+weight_row row_of(const Weight& weight, bool fold_layers) {
+  weight_row row;
+  row.name = folded(weight.name(), fold_layers);
+  row.shape = shape_text(values(weight.shape()));
+  row.kind = name_of(weight.role());
+  if (weight.quantizable()) row.kind += ", quantizable";
+  if (weight.partition() != Partition::replicate) row.kind += ", split by " + name_of(weight.partition());
+  for (const auto* spelling : *weight.spellings())
+    row.stored +=
+        fmt::format("      {} {}\n", row.stored.empty() ? "=" : "or", spelling_text(*spelling, fold_layers));
+  if (row.stored == fmt::format("      = {}\n", row.name)) row.stored.clear();
+  return row;
+}
 
 std::vector<weight_row> weight_rows(const Program& program, bool fold_layers) {
   std::vector<weight_row> rows;
   std::map<std::string, std::size_t> known;
   for (const auto* weight : *program.weights()) {
-    auto name = fold_layers ? without_layer(text(weight->name())) : std::string(text(weight->name()));
-    auto shape = shape_text(values(weight->shape()));
-    const auto key = fmt::format("{} {} {}", name, shape, name_of(weight->role()));
+    auto row = row_of(*weight, fold_layers);
+    const auto key = fmt::format("{} {} {} {}", row.name, row.shape, row.kind, row.stored);
     const auto [found, is_new] = known.emplace(key, rows.size());
-    if (is_new) rows.push_back({std::move(name), std::move(shape), weight, 0});
+    if (is_new) rows.push_back(std::move(row));
     ++rows[found->second].times;
   }
   return rows;
@@ -79,12 +122,8 @@ std::string weights_text(const Program& program, bool fold_layers) {
   }
   auto out = fmt::format("\nweights ({})\n", program.weights()->size());
   for (const auto& row : rows)
-    out += fmt::format("  {:<{}}  {:<{}}  {}{}{}{}\n", row.name, name_width, row.shape, shape_width,
-                       name_of(row.weight->role()), row.weight->quantizable() ? ", quantizable" : "",
-                       row.weight->partition() == Partition::replicate
-                           ? ""
-                           : fmt::format(", split by {}", name_of(row.weight->partition())),
-                       row.times == 1 ? "" : fmt::format("  x {}", row.times));
+    out += fmt::format("  {:<{}}  {:<{}}  {}{}\n{}", row.name, name_width, row.shape, shape_width, row.kind,
+                       row.times == 1 ? "" : fmt::format("  x {}", row.times), row.stored);
   return out;
 }
 

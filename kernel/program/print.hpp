@@ -1,4 +1,5 @@
-// A Program for people: facts, weights, caches, then one line per op; layers that repeat are folded.
+// A Program for people: facts, weights and where checkpoints have them, caches, then one line per op; layers that repeat are
+// folded.
 #pragma once
 
 #include <string>

@@ -30,6 +30,7 @@ json::object facts_json(const Program& program) {
           {"context_tokens", facts.context_tokens()},
           {"bos_id", facts.bos_id()},
           {"eos_ids", list(facts.eos_ids())},
+          {"chat_template", facts.chat_template() == nullptr ? json::value() : view(facts.chat_template())},
           {"parameters", counts.total},
           {"active_parameters", counts.active},
           {"cache_bytes_per_token_f32", kv_bytes_per_token(program, 4)},
@@ -63,7 +64,10 @@ json::object weight_json(const Weight& weight) {
 }
 
 json::object cache_json(const Cache& cache) {
-  json::object out{{"name", view(cache.name())}, {"kind", name_of(cache.kind())}, {"layers", cache.layers()}};
+  json::object out{{"name", view(cache.name())},
+                   {"kind", name_of(cache.kind())},
+                   {"layers", cache.layers()},
+                   {"dtype", name_of(cache.dtype())}};
   if (cache.kind() == CacheKind::recurrent) {
     out["shape"] = list(cache.shape());
     return out;
@@ -71,6 +75,13 @@ json::object cache_json(const Cache& cache) {
   out["kv_heads"] = cache.kv_heads();
   out["head_dim"] = cache.head_dim();
   out["window"] = cache.window();
+  return out;
+}
+
+json::object tensor_json(const Tensor& tensor) {
+  json::object out{
+      {"rows", name_of(tensor.rows())}, {"shape", list(tensor.shape())}, {"dtype", name_of(tensor.dtype())}};
+  if (size(tensor.name()) > 0) out["name"] = view(tensor.name());
   return out;
 }
 
@@ -108,10 +119,7 @@ std::string print_json(const Program& program) {
   json::array weights, caches, tensors, ops, probes;
   for (const auto* weight : *program.weights()) weights.emplace_back(weight_json(*weight));
   for (const auto* cache : *program.caches()) caches.emplace_back(cache_json(*cache));
-  for (const auto* tensor : *program.tensors())
-    tensors.emplace_back(json::object{{"rows", name_of(tensor->rows())},
-                                      {"shape", list(tensor->shape())},
-                                      {"dtype", name_of(tensor->dtype())}});
+  for (const auto* tensor : *program.tensors()) tensors.emplace_back(tensor_json(*tensor));
   for (const auto* op : *program.ops()) ops.emplace_back(op_json(*op));
   if (program.probes() != nullptr)
     for (const auto* probe : *program.probes())

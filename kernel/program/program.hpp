@@ -26,10 +26,9 @@ class verified_program {
   std::shared_ptr<const std::vector<std::uint8_t>> bytes_;
 };
 
-// Checks structure (FlatBuffers) and meaning: every id, shape, dtype, bound, attribute and cache use; each
-// tensor defined once and before its use; each cache layer written by exactly one attention. Copies the
-// bytes. Error: bad_program, with the op ("op 12 (attention, model.layers.1): ...") and what was expected and
-// found.
+// Checks structure (FlatBuffers) and meaning: every id, shape, dtype, bound, attribute and cache use; each tensor defined
+// once and before its use; each cache layer written by exactly one attention. Copies the bytes. Error: bad_program, with
+// the op ("op 12 (attention, model.layers.1): ...") and what was expected and found.
 result<verified_program> verify(std::span<const std::uint8_t> bytes);
 
 // Weights that one token touches count `active`: top_k of the experts, one row of an embedding.

@@ -49,6 +49,77 @@ TEST(Print, LeavesOutWeightsWhenAsked) {
   EXPECT_THAT(print(*verified(tiny_program::make()), {.weights = false}), Not(HasSubstr("weights (")));
 }
 
+// Where a checkpoint has the weight `index`.
+SourceT& source_of(ProgramT& program, std::size_t weight) {
+  return *program.weights.at(weight)->spellings.at(0)->sources.at(0);
+}
+
+TEST(Print, SaysWhereWeightsStandInTheCheckpoint) {
+  auto program = tiny_program::make();
+  EXPECT_THAT(print(*verified(program)), Not(HasSubstr("\n      ="))) << "each under its own name";
+  source_of(program, 0).tensor = "wte";
+  source_of(program, 0).reshape = {32, 16};
+  std::size_t gates = 0;
+  for (auto& weight : program.weights) {
+    if (weight->name.find(".gate") == weight->name.npos) continue;
+    ++gates;
+    const std::string layer = weight->name.substr(0, weight->name.rfind('.'));
+    auto stacked = std::make_unique<SpellingT>(*weight->spellings[0]);
+    stacked->sources[0]->tensor = layer + ".gate_up";
+    stacked->sources[0]->slice_axis = 1;
+    stacked->sources[0]->slice_end = 8;
+    auto& each = *weight->spellings[0];
+    each.combine = Combine::stack;
+    each.sources.clear();
+    for (int i = 0; i < 4; ++i) {
+      each.sources.push_back(std::make_unique<SourceT>());
+      each.sources.back()->tensor = layer + ".experts." + std::to_string(i) + ".w1";
+    }
+    weight->spellings.push_back(std::move(stacked));
+  }
+  ASSERT_EQ(gates, 2u);
+  const auto text = print(*verified(program));
+  EXPECT_THAT(text, HasSubstr("\n      = wte as [32, 16]\n"));
+  EXPECT_THAT(text, HasSubstr("  x 2\n"
+                              "      = stack of 4: layers.*.experts.0.w1 to layers.*.experts.3.w1\n"
+                              "      or layers.*.gate_up [0 to 8 of axis 1]\n"));
+  EXPECT_THAT(print(*verified(program), {.fold_layers = false}),
+              HasSubstr("      or layers.1.gate_up [0 to 8 of axis 1]"));
+}
+
+TEST(Print, ShowsLayersApartThatAreStoredDifferently) {
+  auto program = tiny_program::make();
+  for (std::size_t i = 0; i < program.weights.size(); ++i)
+    if (program.weights[i]->name == "layers.1.q") source_of(program, i).tensor = "layers.1.query";
+  const auto text = print(*verified(program));
+  EXPECT_THAT(text, HasSubstr("      = layers.*.query\n"));
+}
+
+TEST(Print, TellsTheCachesDtypeAndTheChatTemplate) {
+  auto program = tiny_program::make();
+  EXPECT_THAT(print(*verified(program)), HasSubstr("2 heads x 4\n"));
+  program.caches[0]->dtype = DType::bf16;
+  program.facts->chat_template = "{{ messages }}";
+  const auto text = print(*verified(program));
+  EXPECT_THAT(text, HasSubstr("2 heads x 4, bf16\n"));
+  EXPECT_THAT(text, HasSubstr("chat template of 14 bytes"));
+}
+
+TEST(PrintJson, CarriesWhatTheTextLeavesOut) {
+  auto program = tiny_program::make();
+  auto root = boost::json::parse(print_json(*verified(program)));
+  EXPECT_TRUE(root.at("facts").at("chat_template").is_null());
+  EXPECT_EQ(root.at("caches").at(0).at("dtype").as_string(), "none");
+  EXPECT_FALSE(root.at("tensors").at(0).as_object().contains("name"));
+  program.facts->chat_template = "{{ messages }}";
+  program.caches[0]->dtype = DType::f32;
+  program.tensors[0]->name = "x";
+  root = boost::json::parse(print_json(*verified(program)));
+  EXPECT_EQ(root.at("facts").at("chat_template").as_string(), "{{ messages }}");
+  EXPECT_EQ(root.at("caches").at(0).at("dtype").as_string(), "f32");
+  EXPECT_EQ(root.at("tensors").at(0).at("name").as_string(), "x");
+}
+
 TEST(PrintJson, CarriesEveryOpAndWeight) {
   const auto program = tiny_program::make();
   const auto root = boost::json::parse(print_json(*verified(program)));
