@@ -34,9 +34,9 @@ struct tensor_view {
 // All safetensors files of a folder, mapped read-only and shared; nothing is copied. Any thread.
 class weights {
  public:
-  // Errors: not_found, bad_checkpoint (file, tensor, expected and found: header damaged, file truncated,
-  // offsets that overlap or leave gaps, shard missing, tensor in the index but not in its shard, unknown
-  // dtype).
+  // Errors: not_found (the folder, its weights, or a shard that the index names), bad_checkpoint (file, tensor, expected
+  // and found: header damaged, file truncated, offsets that overlap or leave gaps, tensor in the index but not in its
+  // shard, unknown dtype).
   static result<std::shared_ptr<const weights>> open(const std::filesystem::path& folder);
 
   const tensor_view* find(std::string_view name) const;  // null: no such tensor
@@ -74,9 +74,8 @@ result<checkpoint_config> read_config(const std::filesystem::path& folder);
 
 // A weight as a backend wants it: `planes` matrices of [rows, columns], each contiguous and row-major.
 // Rank 1 is 1 plane of 1 row; rank 2 is 1 plane; rank 3 [E, M, N] is E planes of [M, N].
-// Planes point into the mapped files wherever the stored order allows; else (transposition, mixed dtypes,
-// which become f32, or a file that does not align its data) into `owned`. Planes are aligned to their
-// element.
+// Planes point into the mapped files wherever the stored order allows; else (transposition, mixed dtypes, which become
+// f32, or a file that does not align its data) into `owned`. Planes are aligned to their element.
 struct bound_weight {
   DType dtype = DType::none;
   std::uint64_t rows = 0;
@@ -86,8 +85,8 @@ struct bound_weight {
   bool copied() const { return !owned.empty(); }
 };
 
-// Errors: bad_checkpoint: no spelling is complete (lists what is missing), shape or dtype mismatch (tensor,
-// expected, found).
+// Errors: bad_checkpoint: no spelling is complete (lists what is missing), shape or dtype mismatch (tensor, expected,
+// found).
 result<bound_weight> bind(const program::Weight& weight, const weights& files);
 
 }  // namespace troupe::checkpoint

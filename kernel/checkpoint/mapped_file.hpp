@@ -13,8 +13,7 @@ namespace troupe::checkpoint {
 
 class mapped_file {
  public:
-  // Errors: not_found (with the reason of the operating system), bad_checkpoint (empty, or not a regular
-  // file).
+  // Errors: not_found (with the reason of the operating system), bad_checkpoint (empty, or not a regular file).
   static result<std::shared_ptr<const mapped_file>> open(const std::filesystem::path& path);
 
   ~mapped_file();

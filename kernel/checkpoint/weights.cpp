@@ -16,8 +16,8 @@ constexpr const char* single_name = "model.safetensors";
 constexpr const char* index_name = "model.safetensors.index.json";
 
 using tensor_map = std::map<std::string, tensor_view, std::less<>>;
-using shard_map =
-    std::map<std::string, std::vector<std::string>>;  // file name -> tensors that the index puts there
+// File name -> tensors that the index puts there.
+using shard_map = std::map<std::string, std::vector<std::string>>;
 
 // A shard stands beside its index: nothing in a checkpoint may point elsewhere.
 bool is_plain_name(std::string_view name) {

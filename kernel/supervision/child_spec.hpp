@@ -20,9 +20,9 @@ struct child_spec {
   // Makes the actor. Called once per start; may throw, which counts as an end with that reason.
   std::function<caf::strong_actor_ptr(caf::actor_system&)> spawn;
   restart_rule restart = restart_rule::always;
-  unsigned at_most = 5;  // restarts ...
-  std::chrono::milliseconds within =
-      std::chrono::seconds(60);  // ... in any span of this length; one more and all is given up
+  // Restarts in any span of this length; one more and all is given up.
+  unsigned at_most = 5;
+  std::chrono::milliseconds within = std::chrono::seconds(60);
   std::chrono::milliseconds stop_grace = std::chrono::seconds(5);  // how long a stop waits for it
 };
 

@@ -1,7 +1,7 @@
 // Structured logs: one line per event, a component, a fixed sentence and key=value fields.
 //
 //   log::info("executor", "model loaded", {{"model", name}, {"bytes", n}});
-//   12:00:01.234 info  executor  model loaded  model=mixtral bytes=15698432
+//   2026-01-31 12:00:01.234 info    executor      model loaded  model=mixtral bytes=15698432
 //
 // Fixed sentences make lines countable; what varies goes into fields. Any thread may log. Before configure()
 // lines of level info and above go to stderr as text. The logging library is included in log.cpp only.
@@ -31,8 +31,7 @@ struct settings {
   bool colour = true;          // false = never
 };
 
-// Replaces the settings of the whole process. Error: not_found (the file cannot be written); the old settings
-// stay then.
+// Replaces the settings of the whole process. Error: not_found (the file cannot be written); the old ones stay then.
 result<void> configure(const settings& wanted);
 
 // "debug", "info", "warning", "error", "off". Error: bad_config with the nearest name.

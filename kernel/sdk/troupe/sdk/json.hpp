@@ -59,12 +59,10 @@ class json {
       return string_;
     } else if constexpr (std::is_integral_v<T>) {
       using limits = std::numeric_limits<T>;
-      const bool fits = kind_ == kind::integer &&
-                        (integer_ >= 0 || std::is_signed_v<T>)&&(
-                            integer_ < 0 || static_cast<std::uint64_t>(integer_) <=
-                                                static_cast<std::uint64_t>(limits::max())) &&
-                        (integer_ >= 0 || integer_ >= static_cast<std::int64_t>(limits::min()));
-      if (!fits)
+      const bool fits =
+          integer_ < 0 ? std::is_signed_v<T> && integer_ >= static_cast<std::int64_t>(limits::min())
+                       : static_cast<std::uint64_t>(integer_) <= static_cast<std::uint64_t>(limits::max());
+      if (kind_ != kind::integer || !fits)
         wrong(("an integer from " + std::to_string(limits::min()) + " to " + std::to_string(limits::max()))
                   .c_str());
       return static_cast<T>(integer_);
