@@ -5,11 +5,11 @@
 #include <caf/actor_cast.hpp>
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
+#include <caf/event_based_actor.hpp>
 #include <caf/scoped_actor.hpp>
 #include <caf/send.hpp>
-#include <condition_variable>
-#include <mutex>
-#include <optional>
+#include <future>
+#include <memory>
 #include <utility>
 
 #include "actors/server/pipeline.hpp"
@@ -30,8 +30,8 @@ constexpr std::size_t framework_threads = 2;  // for actors without a thread of 
 struct actor_config : caf::actor_system_config {
   actor_config() {
     add_message_types<caf::id_block::troupe>();
-    set("scheduler.policy",
-        caf::atom("sharing"));  // no idle spinning, and the shorter tail beside detached actors
+    // No idle spinning, and the shorter tail beside detached actors.
+    set("scheduler.policy", caf::atom("sharing"));
     set("scheduler.max-threads", framework_threads);
   }
 };
@@ -96,6 +96,20 @@ result<std::shared_ptr<gateway::zmq_door>> open_door(const config::configuration
   return gateway::open_zmq_door(options);
 }
 
+// Asks the gateway to drain. `answer` gets its word, or false if it ends first: an actor that dies takes the answers
+// that it still owed with it, in silence.
+void drainer(caf::event_based_actor* self, const gateway_actor& gateway, std::uint64_t deadline_ms,
+             const std::shared_ptr<std::promise<bool>>& answer) {
+  const auto finish = [self, answer](bool in_time) {
+    answer->set_value(in_time);
+    self->quit();
+  };
+  self->set_down_handler([finish](const caf::down_msg&) { finish(false); });
+  self->monitor(gateway);
+  self->request(gateway, caf::infinite, drain_atom::value, deadline_ms)
+      .then([finish](bool in_time) { finish(in_time); }, [finish](const caf::error&) { finish(false); });
+}
+
 }  // namespace
 
 // In the order of their making; the door outlives the actors, which may still send through it.
@@ -130,13 +144,10 @@ struct server::parts {
   bool drain(std::chrono::milliseconds deadline) {
     const auto gateway = caf::actor_cast<gateway_actor>(pipeline.actors->find("gateway"));
     if (!gateway) return false;
-    bool in_time = false;
-    caf::scoped_actor self{system};
-    self->request(gateway, caf::infinite, drain_atom::value, static_cast<std::uint64_t>(deadline.count()))
-        .receive(
-            [&](bool finished) { in_time = finished; },
-            [](const caf::error&) {});  // it was stopped, or has died: what was open has ended in an error
-    return in_time;
+    auto answer = std::make_shared<std::promise<bool>>();
+    auto finished = answer->get_future();
+    system.spawn(drainer, gateway, static_cast<std::uint64_t>(deadline.count()), std::move(answer));
+    return finished.get();
   }
 
   pipeline_parts pipeline;
