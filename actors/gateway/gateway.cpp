@@ -1,6 +1,7 @@
 #include "actors/gateway/gateway.hpp"
 
 #include <caf/actor_cast.hpp>
+#include <caf/exit_reason.hpp>
 #include <caf/send.hpp>
 #include <caf/stateful_actor.hpp>
 #include <caf/typed_event_based_actor.hpp>
@@ -50,6 +51,23 @@ reply_message cancelled_reply(std::uint64_t id, std::uint32_t choices) {
   return make_reply(b, id, wire::CreateFinal(b, &final));
 }
 
+// Under the id 0: with the id itself it would look like the end of the request that is open.
+reply_message reused_reply(std::uint64_t id) {
+  return error_reply(
+      0, error_code::invalid_request,
+      fmt::format("id: {} is that of a request of yours that is still open: choose another", id));
+}
+
+bool is_overdue(const request_message& request, std::uint64_t received_ns, std::uint64_t now) {
+  const auto* generate = request->body_as_Generate();
+  const std::uint64_t ms = generate ? generate->deadline_ms() : 0;
+  return ms != 0 && now >= received_ns && now - received_ns >= ms * 1'000'000;
+}
+
+constexpr std::uint32_t most_choices = 64;  // of one request, as the tokenizers have it
+constexpr std::string_view going_down =
+    "the server is shutting down: send the request to another one, or later";
+
 struct served {
   explicit served(const served_model& m) : model(m.model), workers(std::max(m.workers, 1U)) {}
   prepared_model_ptr model;
@@ -96,6 +114,7 @@ struct gateway_state {
   std::deque<parked> waiting;
   std::vector<orphan> orphans;
   bool draining = false;
+  bool stopping = false;
   std::uint64_t drain_end_ns = 0;
   std::optional<caf::typed_response_promise<bool>> drained;
   std::uint64_t next_housekeeping_ns = 0;
@@ -130,12 +149,15 @@ struct gateway_state {
   void forward(const outgoing_batch& batch);
   void reply(const std::string& client, reply_message r);
   void end(std::uint64_t stream, error_code code, std::string_view text);
+  void refuse_to_start(const std::string& client, std::uint64_t id);
 
   // housekeeping
   void keep_house();
   void close(std::uint64_t stream);
   void finish_drain_if_empty();
   caf::result<bool> drain(std::uint64_t deadline_ms);
+  void cut_drain();
+  void shut_down();
 
   served* find_model(const flatbuffers::String* asked);
   std::string model_names() const;
@@ -236,10 +258,15 @@ void gateway_state::take_arrivals() {
 void gateway_state::arrive(const std::string& client, const request_message& request,
                            std::uint64_t received_ns) {
   const auto& r = *request;
+  if (r.body_type() != wire::RequestBody::Cancel && sessions().find(client, r.id()))
+    return reply(client, reused_reply(r.id()));
   switch (r.body_type()) {
     case wire::RequestBody::Hello:
       return reply(client, gateway::answer_hello(r.id(), *r.body_as_Hello(), options.server));
     case wire::RequestBody::Generate:
+      if (const auto n = r.body_as_Generate()->n(); n < 1 || n > most_choices)
+        return reply(client, error_reply(r.id(), error_code::invalid_request,
+                                         fmt::format("n: {} is outside 1 to {}", n, most_choices)));
       return open(client, request, received_ns, r.body_as_Generate()->model(), r.body_as_Generate()->n());
     case wire::RequestBody::Tokenize:
       return open(client, request, received_ns, r.body_as_Tokenize()->model(), 0);
@@ -260,19 +287,17 @@ void gateway_state::arrive(const std::string& client, const request_message& req
 void gateway_state::open(const std::string& client, const request_message& request, std::uint64_t received_ns,
                          const flatbuffers::String* model, std::uint32_t choices) {
   const auto id = request->id();
-  if (draining)
-    return reply(client,
-                 error_reply(id, error_code::shutting_down,
-                             "the server is shutting down: send the request to another one, or later"));
+  if (draining) return refuse_to_start(client, id);
   auto* m = find_model(model);
   if (!m)
     return reply(client, error_reply(id, error_code::unknown_model,
                                      fmt::format("model: '{}' is not served here; served: {}",
-                                                 model->string_view(), model_names())));
+                                                 gateway::quotable(model->string_view()), model_names())));
   session wanted;
   wanted.client = client;
   wanted.request = id;
   wanted.choices = choices;
+  wanted.bytes = request.bytes().size();
   wanted.model = m->model->id;
   wanted.last_reply_ns = received_ns;
   auto opened = sessions().open(std::move(wanted));
@@ -315,6 +340,7 @@ void gateway_state::probe(const std::string& client) {
 // ---- ServerStatus and ListModels --------------------------------------------------------------------------
 
 void gateway_state::inquire(const std::string& client, std::uint64_t id, bool whole_server) {
+  if (stopping) return refuse_to_start(client, id);
   auto q = std::make_shared<inquiry>();
   q->client = client;
   q->id = id;
@@ -387,6 +413,11 @@ void gateway_state::retry_waiting() {
   for (auto& p : waiting) {
     auto* s = sessions().find(p.stream);
     if (!s) continue;
+    if (is_overdue(p.request, p.received_ns, now)) {
+      end(p.stream, error_code::deadline_exceeded,
+          "the deadline of the request passed before the model was ready");
+      continue;
+    }
     for (auto& m : models)
       if (m.model->id == s->model) s->worker = m.workers.pick(s->stream);
     if (hand_over(*s, p.request, p.received_ns)) continue;
@@ -426,6 +457,10 @@ void gateway_state::end(std::uint64_t stream, error_code code, std::string_view 
   close(stream);
 }
 
+void gateway_state::refuse_to_start(const std::string& client, std::uint64_t id) {
+  reply(client, error_reply(id, error_code::shutting_down, going_down));
+}
+
 // ---- housekeeping -----------------------------------------------------------------------------------------
 
 void gateway_state::keep_house() {
@@ -439,15 +474,7 @@ void gateway_state::keep_house() {
     s.last_reply_ns = now;
     reply(s.client, alive_reply(s.request));
   }
-  if (!drained || now < drain_end_ns) return;
-  log::warning("gateway", "open requests ended by the shutdown", {{"requests", sessions().size()}});
-  auto promise = std::exchange(drained, std::nullopt);
-  for (const auto stream : sessions().streams()) {
-    abandon(*sessions().find(stream), error_code::cancelled);
-    end(stream, error_code::shutting_down,
-        "the server is shutting down: send the request to another one, or later");
-  }
-  promise->deliver(false);
+  if (drained && now >= drain_end_ns) cut_drain();
 }
 
 void gateway_state::close(std::uint64_t stream) {
@@ -464,10 +491,31 @@ void gateway_state::finish_drain_if_empty() {
 caf::result<bool> gateway_state::drain(std::uint64_t deadline_ms) {
   draining = true;
   drain_end_ns = steady_ns() + deadline_ms * 1'000'000;
+  if (drained) drained->deliver(false);  // who asks last is answered
   drained = self->make_response_promise<bool>();
   auto promise = *drained;
   finish_drain_if_empty();
   return promise;
+}
+
+// Ends what is open; a drain that is under way was not in time.
+void gateway_state::cut_drain() {
+  if (!sessions().empty())
+    log::warning("gateway", "open requests ended by the shutdown", {{"requests", sessions().size()}});
+  auto promise = std::exchange(drained, std::nullopt);
+  for (const auto stream : sessions().streams()) {
+    abandon(*sessions().find(stream), error_code::cancelled);
+    end(stream, error_code::shutting_down, going_down);
+  }
+  if (promise) promise->deliver(false);
+}
+
+// The server stops, drained or not. What has arrived meanwhile is answered, too.
+void gateway_state::shut_down() {
+  draining = true;
+  stopping = true;
+  take_arrivals();
+  cut_drain();
 }
 
 served* gateway_state::find_model(const flatbuffers::String* asked) {
@@ -489,6 +537,10 @@ gateway_actor::behavior_type behave(gateway_actor::stateful_pointer<gateway_stat
   state->self = self;
   state->options = std::move(options);
   self->set_down_handler([state](caf::down_msg& down) { state->lose(down.source); });
+  self->set_exit_handler([state](caf::exit_msg& stop) {
+    if (stop.reason == caf::exit_reason::user_shutdown) state->shut_down();
+    state->self->quit(std::move(stop.reason));
+  });
   state->start();
   return {
       [state](peer_atom, const std::string& id, const caf::strong_actor_ptr& peer) { state->meet(id, peer); },

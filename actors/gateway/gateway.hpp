@@ -12,7 +12,8 @@
 //   waits    never
 //   workers  without a live worker of its model a request waits for one, for `worker_wait` at most; the open requests of a worker
 //            that ends get `unavailable`
-//   death    its successor ends every request that was open with `unavailable` and has the tokenizers drop them
+//   stop     (an exit message with user_shutdown) ends what is open with shutting_down and answers a drain with false
+//   death    (any other end) its successor ends every request that was open with `unavailable` and has the tokenizers drop them
 #pragma once
 
 #include <caf/actor_system.hpp>

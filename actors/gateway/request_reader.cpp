@@ -1,5 +1,7 @@
 #include "actors/gateway/request_reader.hpp"
 
+#include <utf8proc.h>
+
 namespace troupe::gateway {
 namespace {
 
@@ -35,6 +37,23 @@ tl::expected<request_message, refusal> read_request(std::span<const std::uint8_t
     return refuse(0, {error_code::invalid_request,
                       "id: 0 is not an id, expected a number that no open request of yours has"});
   return std::move(*request);
+}
+
+std::string quotable(std::string_view words) {
+  constexpr std::size_t longest = 100;
+  std::string out;
+  for (std::size_t at = 0; at < words.size();) {
+    utf8proc_int32_t c = -1;
+    const auto* bytes = reinterpret_cast<const utf8proc_uint8_t*>(words.data() + at);
+    const auto read = utf8proc_iterate(bytes, static_cast<utf8proc_ssize_t>(words.size() - at), &c);
+    const bool good = read > 0 && utf8proc_category(c) != UTF8PROC_CATEGORY_CC;
+    const auto used = read > 0 ? static_cast<std::size_t>(read) : 1;
+    const auto piece = good ? words.substr(at, used) : std::string_view("\xEF\xBF\xBD");
+    if (out.size() + piece.size() > longest) return out + "...";
+    out += piece;
+    at += used;
+  }
+  return out;
 }
 
 reply_message answer_hello(std::uint64_t id, const wire::Hello& hello, std::string_view server) {

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
+#include <string_view>
 #include <tl/expected.hpp>
 
 #include "actors/replies.hpp"
@@ -23,5 +25,9 @@ tl::expected<request_message, refusal> read_request(std::span<const std::uint8_t
 
 // Answers Hello: Welcome, or unsupported_version with those that are spoken.
 reply_message answer_hello(std::uint64_t id, const wire::Hello& hello, std::string_view server);
+
+// A stranger's words as they may be quoted in an answer: the first 100 bytes at most, with U+FFFD for what is not UTF-8 and for
+// control characters.
+std::string quotable(std::string_view words);
 
 }  // namespace troupe::gateway

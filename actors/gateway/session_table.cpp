@@ -16,7 +16,12 @@ result<session*> session_table::open(session opened) {
   if (const auto own = streams_of(opened.client).size(); own >= limits_.open_requests_per_client)
     return fail(error_code::overloaded,
                 "{} requests of this client are open, as many as one may have: wait for some", own);
+  if (opened.bytes > limits_.open_bytes - bytes_)
+    return fail(error_code::overloaded,
+                "the requests open at this server have {} bytes, and it takes {} at once: try again later",
+                bytes_, limits_.open_bytes);
   opened.stream = ++last_stream_;
+  bytes_ += opened.bytes;
   clients_[opened.client].emplace(opened.request, opened.stream);
   return &sessions_.emplace(opened.stream, std::move(opened)).first->second;
 }
@@ -36,6 +41,7 @@ session* session_table::find(std::string_view client, std::uint64_t request) {
 void session_table::close(std::uint64_t stream) {
   auto found = sessions_.find(stream);
   if (found == sessions_.end()) return;
+  bytes_ -= found->second.bytes;
   auto own = clients_.find(found->second.client);
   own->second.erase(found->second.request);
   if (own->second.empty()) clients_.erase(own);

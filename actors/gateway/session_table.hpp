@@ -18,6 +18,7 @@ namespace troupe::gateway {
 struct session_limits {
   std::size_t open_requests = 4096;
   std::size_t open_requests_per_client = 128;
+  std::size_t open_bytes = std::size_t{256} << 20;  // of all open requests
 };
 
 struct session {
@@ -25,6 +26,7 @@ struct session {
   std::string client;         // as the socket names it
   std::uint64_t request = 0;  // the client's id
   std::uint32_t choices = 0;  // of a Generate; 0 = another request
+  std::size_t bytes = 0;      // of the request
   model_id model;
   int worker = -1;                  // in the model's pool; -1 = waits for one
   std::uint64_t last_reply_ns = 0;  // or receipt; steady clock
@@ -52,6 +54,7 @@ class session_table {
 
   session_limits limits_;
   std::uint64_t last_stream_ = 0;
+  std::size_t bytes_ = 0;
   std::unordered_map<std::uint64_t, session> sessions_;
   std::map<std::string, requests, std::less<>> clients_;
 };

@@ -305,7 +305,51 @@ TEST_F(Gateway, RefusesAnIdThatIsStillOpen) {
   c.ask(1, generate_ids({stay_open}));
   ASSERT_TRUE(log_.wait_admitted(1));
   c.ask(1, generate_ids({answer_at_once}));
-  EXPECT_EQ(c.next_error().first, error_code::invalid_request);
+  const auto r = c.next();
+  ASSERT_TRUE(r && (*r)->body_as_Error());
+  EXPECT_EQ((*r)->id(), 0U) << "an error with the id would end the open stream";
+  EXPECT_EQ((*r)->body_as_Error()->code(), error_code::invalid_request);
+  EXPECT_THAT((*r)->body_as_Error()->text()->str(), HasSubstr("id: 1 is that of a request of yours"));
+}
+
+TEST_F(Gateway, RefusesMoreChoicesThanARequestMayHaveBeforeAWorkerSeesIt) {
+  open();
+  auto c = client();
+  for (const std::uint32_t n : {0U, 65U, 4294967295U}) {
+    auto g = generate_ids({answer_at_once});
+    g.n = n;
+    c.ask(1, std::move(g));
+    const auto [code, text] = c.next_error();
+    EXPECT_EQ(code, error_code::invalid_request);
+    EXPECT_THAT(text, HasSubstr("is outside 1 to 64"));
+  }
+}
+
+TEST_F(Gateway, QuotesAStrangersModelNameWithCare) {
+  start();
+  auto c = client();
+  c.ask(1, generate_ids({answer_at_once}, "\xff\n" + std::string(1'000'000, 'x')));
+  const auto [code, text] = c.next_error();
+  EXPECT_EQ(code, error_code::unknown_model);
+  EXPECT_THAT(text, HasSubstr("'\xEF\xBF\xBD\xEF\xBF\xBDxxx"));
+  EXPECT_LT(text.size(), 200U);
+}
+
+TEST_F(Gateway, IsOverloadedBeyondTheBytesThatMayBeOpen) {
+  door_options_.limits.open_bytes = 10'000;
+  start();
+  auto c = client();
+  c.ask(1, generate_ids(std::vector<std::int32_t>(2'000, stay_open)));
+  c.ask(2, generate_ids(std::vector<std::int32_t>(2'000, stay_open)));
+  const auto [code, text] = c.next_error();
+  EXPECT_EQ(code, error_code::overloaded);
+  EXPECT_THAT(text, HasSubstr("10000 at once"));
+  wire::CancelT cancel;
+  cancel.target = 1;
+  c.ask(3, cancel);
+  ASSERT_TRUE((*c.next())->body_as_Final());
+  c.ask(2, generate_ids(std::vector<std::int32_t>(2'000, answer_at_once)));
+  EXPECT_TRUE((*c.next())->body_as_Chunk()) << "there is room again";
 }
 
 TEST_F(Gateway, IsOverloadedBeyondAClientsShare) {
@@ -389,6 +433,16 @@ TEST_F(Gateway, DoesNotHoldARequestForEver) {
   EXPECT_EQ(c.next_error().first, error_code::unavailable);
 }
 
+TEST_F(Gateway, KeepsTheDeadlineOfARequestThatWaitsForAWorker) {
+  options_.worker_wait = 10'000ms;
+  open();
+  auto c = client();
+  auto g = generate_ids({answer_at_once});
+  g.deadline_ms = 50;
+  c.ask(1, std::move(g));
+  EXPECT_EQ(c.next_error().first, error_code::deadline_exceeded);
+}
+
 TEST_F(Gateway, CancelsARequestThatNoWorkerHasSeen) {
   options_.worker_wait = 10'000ms;
   open();
@@ -411,7 +465,7 @@ TEST_F(Gateway, EndsWhatWasOpenBeforeItsRestartAndHasItDropped) {
   ASSERT_TRUE(log_.wait_admitted(1));
   const auto stream = log_.admitted()[0];
   const auto worker = kept_[1 + stream % 2];  // the workers were met first
-  supervision::stop(kept_[0]);
+  supervision::stop(kept_[0], caf::exit_reason::kill);
   open();
   EXPECT_EQ(c.next_error().first, error_code::unavailable);
   caf::anon_send(gateway_, peer_atom::value, "tokenizer/0/" + std::to_string(stream % 2), worker);
@@ -460,6 +514,29 @@ TEST_F(Gateway, EndsWhatIsLeftAtTheDeadlineOfADrain) {
   EXPECT_EQ(drain(50), false);
   EXPECT_EQ(c.next_error().first, error_code::shutting_down);
   EXPECT_TRUE(log_.wait_abandoned(1));
+}
+
+TEST_F(Gateway, EndsEverythingWhenItIsStoppedWithoutADrain) {
+  start();
+  auto c = client();
+  c.ask(1, generate_ids({stay_open}));
+  ASSERT_TRUE(log_.wait_admitted(1));
+  supervision::stop(kept_[0]);
+  EXPECT_EQ(c.next_error().first, error_code::shutting_down);
+}
+
+TEST_F(Gateway, AnswersADrainThatIsCutShort) {
+  start();
+  auto c = client();
+  c.ask(1, generate_ids({stay_open}));
+  ASSERT_TRUE(log_.wait_admitted(1));
+  std::optional<bool> drained;
+  std::thread stopping([&] { drained = drain(600'000); });
+  std::this_thread::sleep_for(100ms);
+  supervision::stop(kept_[0]);
+  stopping.join();
+  EXPECT_EQ(drained, false);
+  EXPECT_EQ(c.next_error().first, error_code::shutting_down);
 }
 
 TEST_F(Gateway, ReportsItsStatus) {

@@ -98,5 +98,17 @@ TEST(Hello, IsToldTheVersionsIfThereIsNoneInCommon) {
   EXPECT_THAT(reply->body_as_Error()->text()->str(), HasSubstr("versions 2 to 5"));
 }
 
+TEST(Quotable, KeepsGoodWords) {
+  EXPECT_EQ(quotable("mixtral-8x7b \xC3\xA9"), "mixtral-8x7b \xC3\xA9");
+}
+
+TEST(Quotable, MendsWhatIsNotUtf8AndClips) {
+  EXPECT_EQ(quotable("a\xC3"
+                     "b\n\x1b[31m"),
+            "a\xEF\xBF\xBD"
+            "b\xEF\xBF\xBD\xEF\xBF\xBD[31m");
+  EXPECT_EQ(quotable(std::string(99, 'x') + "\xC3\xA9"), std::string(99, 'x') + "...");
+}
+
 }  // namespace
 }  // namespace troupe::gateway::testing
