@@ -49,6 +49,10 @@ zmq::message_t borrow(const reply_message& reply) {
           [](void*, void* kept) { delete static_cast<reply_message*>(kept); }, keep};
 }
 
+std::size_t bytes_of(const arrival& a) {
+  return a.kind == arrival::what::request ? a.request.bytes().size() : 0;
+}
+
 class door final : public zmq_door {
  public:
   explicit door(const door_options& options)
@@ -57,7 +61,7 @@ class door final : public zmq_door {
         router_(context_, zmq::socket_type::router),
         watch_(context_, router_),
         queues_([this](const auto& client, const auto& reply) { return try_send(client, reply); },
-                options.outbox_messages) {
+                {options.outbox_messages, options.outbox_bytes}) {
     router_.set(zmq::sockopt::router_mandatory, 1);
     router_.set(zmq::sockopt::sndhwm, options.socket_messages);
     router_.set(zmq::sockopt::maxmsgsize, static_cast<std::int64_t>(options.max_request_bytes));
@@ -113,6 +117,7 @@ class door final : public zmq_door {
     const bool was_full = inbox_.size() >= options_.inbox_messages;
     auto first = std::move(inbox_.front());
     inbox_.pop_front();
+    inbox_bytes_ -= bytes_of(first);
     lock.unlock();
     if (was_full) signal_.raise();
     return first;
@@ -138,6 +143,7 @@ class door final : public zmq_door {
   void write_replies();
   void read_frames();
   void read_frame(const std::string& client, const zmq::message_t& frame, bool alone);
+  bool has_room_for(const request_message& request);
   void reply_now(const std::string& client, const reply_message& reply);
   send_outcome try_send(const std::string& client, const reply_message& reply);
   void tell(arrival::what kind, const std::string& client);
@@ -154,6 +160,7 @@ class door final : public zmq_door {
   connection_watch watch_;
   send_queues queues_;
   std::vector<arrival> arrived_;
+  std::size_t arrived_bytes_ = 0;
   clock::time_point next_beat_ = clock::now();
 
   // Shared. Held while the listener is called: after unlisten() it is not called any more.
@@ -162,6 +169,7 @@ class door final : public zmq_door {
   std::uint64_t listener_ = 0;
   std::mutex mutex_;  // of the two boxes
   std::deque<arrival> inbox_;
+  std::size_t inbox_bytes_ = 0;
   std::vector<std::pair<std::string, reply_message>> outbox_;
   std::atomic<std::uint64_t> bad_frames_{0};
   std::atomic<std::uint32_t> clients_{0};
@@ -252,9 +260,15 @@ void door::read_frame(const std::string& client, const zmq::message_t& frame, bo
   refusal refused;
   if (alone) {
     auto request = read_request({frame.data<std::uint8_t>(), frame.size()});
-    if (request) {
+    if (request && has_room_for(*request)) {
       arrived_.push_back({arrival::what::request, client, std::move(*request), steady_ns()});
+      arrived_bytes_ += bytes_of(arrived_.back());
       return;
+    }
+    if (request) {
+      const error why{error_code::overloaded,
+                      "too many bytes of requests wait at this server: try again later"};
+      return reply_now(client, error_reply((*request)->id(), why));
     }
     refused = std::move(request.error());
   } else {
@@ -266,6 +280,12 @@ void door::read_frame(const std::string& client, const zmq::message_t& frame, bo
   ++bad_frames_;
   log::debug("gateway", "request refused", {{"text", refused.why.text}});
   reply_now(client, error_reply(refused.id, refused.why));
+}
+
+bool door::has_room_for(const request_message& request) {
+  if (request->body_type() == wire::RequestBody::Cancel) return true;  // it makes room
+  std::lock_guard lock(mutex_);
+  return inbox_bytes_ + arrived_bytes_ + request.bytes().size() <= options_.inbox_bytes;
 }
 
 void door::tell(arrival::what kind, const std::string& client) {
@@ -292,6 +312,7 @@ void door::wake_listener() {
     news = inbox_.empty() && !arrived_.empty();
     std::ranges::move(arrived_, std::back_inserter(inbox_));
     arrived_.clear();
+    inbox_bytes_ += std::exchange(arrived_bytes_, 0);
   }
   std::lock_guard lock(wake_mutex_);
   if (wake_ && (news || beat)) wake_();

@@ -2,7 +2,8 @@
 // requests and what clients are still to be sent. No actor framework in here.
 //
 //   in    each frame is verified; bad ones are counted and answered here, good ones wait in an inbox until the gateway takes
-//         them. While nobody listens, or the inbox is full, frames stay in the socket and then at the clients.
+//         them. While nobody listens, or the inbox is full, frames stay in the socket and then at the clients. Requests
+//         beyond the inbox's bytes are refused.
 //   out   replies may be sent from any thread; their bytes are not copied. A client that does not read has a queue of its own; when
 //         that is full its chunks are dropped and the gateway is told that it is slow.
 //   gone  a client whose connection ends is told to the gateway at once: the socket's monitor says which file descriptor was
@@ -28,10 +29,12 @@ namespace troupe::gateway {
 struct door_options {
   std::vector<std::string> endpoints;  // tcp://host:port (port * or 0 = any free one), ipc:///path
   std::size_t max_request_bytes = std::size_t{8} << 20;
-  std::size_t outbox_messages =
-      4096;                    // a slow client may leave that many unread, beside the socket's own buffer
-  int socket_messages = 1000;  // that buffer, per client
+  // A slow client may leave so much unread, beside the socket's own buffer ...
+  std::size_t outbox_messages = 4096;
+  std::size_t outbox_bytes = std::size_t{64} << 20;
+  int socket_messages = 1000;  // ... which holds this, per client
   std::size_t inbox_messages = 4096;
+  std::size_t inbox_bytes = std::size_t{128} << 20;     // requests beyond it are refused: overloaded
   std::chrono::milliseconds heartbeat{10'000};          // a ping to silent connections ...
   std::chrono::milliseconds heartbeat_timeout{30'000};  // ... that are closed when nothing comes for so long
   std::chrono::milliseconds linger{1000};               // how long closing waits for replies to leave
@@ -62,14 +65,14 @@ class zmq_door {
 
   virtual const std::vector<std::string>& endpoints() const = 0;  // as bound, with real ports
 
-  // `wake` is called, on the door's thread, when something has arrived, and every `beat`. It must not block, nor call listen or unlisten. Replaces the listener
-  // before; answers a number for unlisten(). What the inbox holds stays.
+  // `wake` is called, on the door's thread, when something has arrived, and every `beat`. It must not block, nor call listen
+  // or unlisten. Replaces the listener before; answers a number for unlisten(). What the inbox holds stays.
   virtual std::uint64_t listen(std::function<void()> wake) = 0;
   virtual void unlisten(std::uint64_t listener) = 0;  // one that was replaced already is ignored
 
   virtual std::optional<arrival> take() = 0;  // any thread
-  virtual void send(
-      std::vector<std::pair<std::string, reply_message>> replies) = 0;  // (client, reply); any thread
+  // (client, reply); any thread
+  virtual void send(std::vector<std::pair<std::string, reply_message>> replies) = 0;
 
   virtual std::uint64_t bad_frames() const = 0;  // any thread
   virtual std::uint32_t clients() const = 0;     // open connections; any thread

@@ -327,5 +327,28 @@ TEST_F(Door, SendsWhatItIsOwedBeforeItCloses) {
   EXPECT_EQ(client.next_error().second, "good bye");
 }
 
+TEST_F(Door, RefusesRequestsBeyondTheBytesThatMayWaitButNotCancels) {
+  auto o = loopback();
+  o.inbox_bytes = 10'000;
+  auto door = open(o);
+  const auto listening = door->listen([] {});  // takes nothing
+  raw_client client(door->endpoints()[0]);
+  const auto big = generate_ids(std::vector<std::int32_t>(2'000, 1));
+  client.ask(1, big);
+  client.ask(2, big);
+  const auto refused = client.next();
+  ASSERT_TRUE(refused && (*refused)->body_as_Error());
+  EXPECT_EQ((*refused)->id(), 2U);
+  EXPECT_EQ((*refused)->body_as_Error()->code(), error_code::overloaded);
+  client.ask(3, wire::CancelT());
+  EXPECT_FALSE(client.next(100ms));
+  EXPECT_EQ(door->take()->request->id(), 1U);
+  EXPECT_EQ(door->take()->request->id(), 3U);
+  client.ask(4, big);
+  EXPECT_FALSE(client.next(100ms)) << "there is room again";
+  EXPECT_EQ(door->take()->request->id(), 4U);
+  door->unlisten(listening);
+}
+
 }  // namespace
 }  // namespace troupe::gateway::testing
