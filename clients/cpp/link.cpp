@@ -57,8 +57,8 @@ link::link(const std::string& where, const connect_options& how)
       socket_(context_, zmq::socket_type::dealer),
       events_(context_, zmq::socket_type::pair),
       wake_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
-  socket_.set(zmq::sockopt::linger,
-              200);  // the cancellations of streams that are dropped with the connection
+  // For the cancellations of streams that are dropped with the connection.
+  socket_.set(zmq::sockopt::linger, 200);
   socket_.set(zmq::sockopt::reconnect_ivl, 50);
   socket_.set(zmq::sockopt::reconnect_ivl_max, 2000);
   socket_.set(zmq::sockopt::heartbeat_ivl, 10'000);
@@ -154,19 +154,22 @@ void link::read_events() {
       connected_ = kind == ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
     }
     connection_changed_.notify_all();
-    if (kind == ZMQ_EVENT_DISCONNECTED)
-      fail_all({error_code::unavailable, "the connection to " + endpoint + " was lost"});
+    if (kind != ZMQ_EVENT_DISCONNECTED) continue;
+    while (read_replies()) {  // what came before the end still counts
+    }
+    fail_all({error_code::unavailable, "the connection to " + endpoint + " was lost"});
   }
 }
 
-void link::read_replies() {
+bool link::read_replies() {
   for (int i = 0; i < reads_in_a_row; ++i) {
     zmq::message_t frame;
-    if (!socket_.recv(frame, zmq::recv_flags::dontwait)) return;
+    if (!socket_.recv(frame, zmq::recv_flags::dontwait)) return false;
     const bool whole = !frame.more();
     for (zmq::message_t rest; socket_.get(zmq::sockopt::rcvmore);) (void)socket_.recv(rest);
     if (whole) deliver(frame);
   }
+  return true;
 }
 
 void link::deliver(const zmq::message_t& frame) {

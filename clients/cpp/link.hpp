@@ -73,7 +73,7 @@ class link {
  private:
   void work();
   void read_events();
-  void read_replies();
+  bool read_replies();  // false: no more have arrived
   void deliver(const zmq::message_t& frame);
   bool write_requests();  // false: the socket takes no more now
   void wake();

@@ -197,6 +197,21 @@ TEST(Stream, FailsIfTheServerIsGone) {
   EXPECT_THAT(e.what(), HasSubstr("was lost"));
 }
 
+TEST(Stream, IsReadToItsEndEvenIfTheServerGoesRightBehindIt) {
+  constexpr int pieces = 900;
+  auto server = std::make_unique<scripted_server>([](const auto& request, const auto& reply) {
+    for (int i = 0; i < pieces; ++i) reply(request.id(), chunk_of("x"));
+    reply(request.id(), final_of(wire::FinishReason::stop));
+  });
+  server->linger = 5000;
+  auto s = connect(server->endpoint()).generate({.prompt = text_prompt{"x"}});
+  ASSERT_TRUE(server->wait_heard(wire::RequestBody::Generate));
+  server.reset();
+  int read = 0;
+  while (s.next(5s)) ++read;
+  EXPECT_EQ(read, pieces);
+}
+
 TEST(Stream, SeveralRunAtOnceOnOneConnection) {
   std::vector<std::uint64_t> ids;
   scripted_server server([&](const wire::ClientRequest& r, const auto& reply) {

@@ -31,6 +31,7 @@ class scripted_server {
   ~scripted_server() {
     stop_ = true;
     thread_.join();
+    socket_.set(zmq::sockopt::linger, linger.load());
   }
 
   const std::string& endpoint() const { return endpoint_; }
@@ -87,6 +88,7 @@ class scripted_server {
 
  public:
   std::atomic<bool> greets{true};
+  std::atomic<int> linger{0};  // ms; for what has been said when it ends
 
  private:
   script script_;
