@@ -145,10 +145,12 @@ void batch_planner::forget_flights() {
         suspects.push_back(s);
   in_flight_.clear();
   stalled_ = false;
-  for (sequence* s : suspects)
+  for (sequence* s : suspects) {
+    s->survived = 0;
     if (++s->failures > options_.max_failures)
       finish_with(*s, error_code::internal,
                   fmt::format("the device failed {} times with this sequence in its batch", s->failures));
+  }
 }
 
 void batch_planner::model_loaded(const wire::ModelLoaded& loaded, std::uint64_t now_ns) {
@@ -299,7 +301,7 @@ void batch_planner::apply(sequence& s, const entry& e, const wire::SequenceStep*
   if (!e.samples) return;
   --s.sampling;
   s.tokens.push_back(step->token());
-  s.failures = 0;
+  if (s.failures > 0 && ++s.survived == 2) s.failures = 0;
   ++generated_tokens_;
   if (s.first_token_ns == 0 && s.generated() == 1)
     s.first_token_ns = now_ns - std::min(now_ns, s.submit->received_ns());

@@ -8,6 +8,9 @@
 // - Blocks are leased ahead. When the cache is full the newest sequence goes back to the front of the queue; it is
 //   computed again from its tokens later. What was sampled stays; what will be sampled does not depend on it.
 // - Whatever restarts, sequences go on the same way: back to the queue, in order, with their tokens.
+// - A sequence that kills the executor ends alone: those that were in flight when it ended twice run one by one, until each
+//   has sampled two tokens (one behind its prompt, one by decoding). The one at fault is given up; it costs
+//   max_failures + 1 restarts.
 //
 // Use: after any event call take_release, next_lease and next_plan until they give nothing, then take_tokens.
 #pragma once
@@ -35,8 +38,10 @@ struct planner_options {
   std::uint32_t step_tokens = 512;   // of a step, decodes and chunks together
   std::uint32_t queue_limit = 1024;  // sequences that wait; those that go back to the queue do not count
   std::uint32_t plans_in_flight = 2;
-  std::uint32_t lease_ahead = 8;   // tokens; blocks are asked for that early
-  std::uint32_t max_failures = 3;  // executors that may end with a sequence in flight before it is given up
+  std::uint32_t lease_ahead = 8;  // tokens; blocks are asked for that early
+  std::uint32_t max_failures =
+      3;                         // executors that may end with a sequence in flight before it is given up ...
+  std::uint32_t suspicious = 2;  // ... and as many before it has to run alone
   // A sequence waits that long for a model that is not ready.
   std::uint64_t unavailable_after_ns = 120'000'000'000;
   // The model is not ready when a step takes longer.
@@ -110,13 +115,16 @@ class batch_planner {
   void forget_flights();
 
   // making a plan
+  const sequence* suspect() const;  // has to run alone; null = all may run
+  bool only_in_flight(const sequence& s) const;
   void collect_growth(std::vector<sequence*>& out, bool& urgent);
   void collect_admissions(std::vector<sequence*>& out);
   message<wire::Lease> write_lease(const std::vector<sequence*>& items);
   std::uint32_t wanted_positions(const sequence& s) const;
   void make_room(std::uint64_t now_ns);
-  void plan_decodes(sent_plan& plan);
-  void plan_chunks(sent_plan& plan, std::uint64_t now_ns);
+  // `alone`: nobody else takes part; may be null.
+  void plan_decodes(sent_plan& plan, const sequence* alone);
+  void plan_chunks(sent_plan& plan, const sequence* alone, std::uint64_t now_ns);
   message<wire::StepPlan> write_plan(const sent_plan& plan);
   flatbuffers::Offset<wire::BeginSequence> write_begin(const sequence& s);
   void apply(sequence& s, const entry& e, const wire::SequenceStep* step, std::uint64_t now_ns);

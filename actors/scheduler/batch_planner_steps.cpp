@@ -106,9 +106,22 @@ void batch_planner::make_room(std::uint64_t now_ns) {
   }
 }
 
-void batch_planner::plan_decodes(sent_plan& plan) {
+const sequence* batch_planner::suspect() const {
+  const auto found =
+      std::ranges::find_if(running_, [this](const auto& s) { return s->failures >= options_.suspicious; });
+  return found == running_.end() ? nullptr : found->get();
+}
+
+bool batch_planner::only_in_flight(const sequence& s) const {
+  return std::ranges::all_of(in_flight_, [&](const sent_plan& plan) {
+    return std::ranges::all_of(plan.entries, [&](const entry& e) { return e.id == s.id.value; });
+  });
+}
+
+void batch_planner::plan_decodes(sent_plan& plan, const sequence* alone) {
   decodes_.clear();
   for (auto& s : running_) {
+    if (alone != nullptr && s.get() != alone) continue;
     if (!s->may_decode() || s->planned >= s->leased) continue;
     decodes_.push_back(s->id.value);
     ++s->planned;
@@ -117,12 +130,12 @@ void batch_planner::plan_decodes(sent_plan& plan) {
   }
 }
 
-void batch_planner::plan_chunks(sent_plan& plan, std::uint64_t now_ns) {
+void batch_planner::plan_chunks(sent_plan& plan, const sequence* alone, std::uint64_t now_ns) {
   chunks_.clear();
   const auto decodes = static_cast<std::uint32_t>(decodes_.size());
   std::uint32_t budget = options_.step_tokens > decodes ? options_.step_tokens - decodes : 1;
   for (auto& s : running_) {
-    if (s->decoding || budget == 0) continue;
+    if (s->decoding || budget == 0 || (alone != nullptr && s.get() != alone)) continue;
     const std::uint32_t tokens = std::min(budget, s->size() - s->planned);
     chunks_.emplace_back(s->id.value, s->planned, tokens);
     budget -= tokens;
@@ -138,13 +151,15 @@ void batch_planner::plan_chunks(sent_plan& plan, std::uint64_t now_ns) {
 std::optional<message<wire::StepPlan>> batch_planner::next_plan(std::uint64_t now_ns) {
   if (!ready() || in_flight_.size() >= options_.plans_in_flight) return std::nullopt;
   make_room(now_ns);
+  const sequence* alone = suspect();
+  if (alone != nullptr && !only_in_flight(*alone)) return std::nullopt;
   sent_plan plan{next_step_, now_ns, {}};
   if (!spare_entries_.empty()) {
     plan.entries = std::move(spare_entries_.back());
     spare_entries_.pop_back();
   }
-  plan_decodes(plan);
-  plan_chunks(plan, now_ns);
+  plan_decodes(plan, alone);
+  plan_chunks(plan, alone, now_ns);
   if (plan.entries.empty() && ends_.empty()) {
     spare_entries_.push_back(std::move(plan.entries));
     return std::nullopt;

@@ -33,14 +33,16 @@ struct sequence {
   std::uint32_t sampling = 0;    // tokens that plans in flight will sample
   std::uint32_t max_tokens = 0;  // generated at most: what was asked for, or less if the cache cannot hold it
 
-  bool running = false;        // has a place in the batch
-  bool asked = false;          // part of the lease that is under way
-  bool refused = false;        // its last lease was refused; it is asked again when there may be room
-  bool tight = false;          // nothing is leased ahead for it
-  bool begun = false;          // the executor was told of it
-  bool decoding = false;       // all chunks of `tokens` are planned
-  bool prompt_told = false;    // prompt log-probabilities are delivered
-  std::uint32_t failures = 0;  // executors that ended with it in flight since its last token
+  bool running = false;      // has a place in the batch
+  bool asked = false;        // part of the lease that is under way
+  bool refused = false;      // its last lease was refused; it is asked again when there may be room
+  bool tight = false;        // nothing is leased ahead for it
+  bool begun = false;        // the executor was told of it
+  bool decoding = false;     // all chunks of `tokens` are planned
+  bool prompt_told = false;  // prompt log-probabilities are delivered
+  std::uint32_t failures =
+      0;  // executors that ended with it in flight, since it was last cleared of suspicion
+  std::uint32_t survived = 0;  // tokens that it has sampled since the last of them
 
   std::vector<std::unique_ptr<wire::TokenLogprobT>> prompt_logprobs;  // until its first token
   std::uint32_t cached_tokens = 0;

@@ -115,11 +115,28 @@ class planner_world {
       return true;
     }
     newest_epoch = plan->epoch();
+    if (poison && touches_poison(*plan)) {
+      ++executors_killed;
+      restart_executor();
+      return true;
+    }
     auto done = runner->run(*plan);
     EXPECT_TRUE(done.has_value());
     plans_run.emplace_back(plan->UnPack());
     result_box.push_back(*done);
     return true;
+  }
+  // Sequences whose prompt begins with `poison` kill the executor: each step of theirs, or only those that decode.
+  bool touches_poison(const wire::StepPlan& plan) {
+    if (plan.begin() != nullptr)
+      for (const auto* begin : *plan.begin())
+        if (begin->history()->Get(0) == *poison) poisoned.insert(begin->sequence());
+    bool hit = false;
+    if (plan.prefill() != nullptr && !poison_decodes_only)
+      for (const auto* chunk : *plan.prefill()) hit = hit || poisoned.contains(chunk->sequence());
+    if (plan.decode() != nullptr)
+      for (const auto id : *plan.decode()) hit = hit || poisoned.contains(id);
+    return hit;
   }
   bool take_result() {
     if (result_box.empty()) return false;
@@ -281,6 +298,10 @@ class planner_world {
   std::uint64_t pool_number = 0, pool_seen = 0;
   std::uint64_t epoch = 1, newest_epoch = 0;
   int quiet_rounds = 0;
+  std::optional<std::int32_t> poison;
+  bool poison_decodes_only = false;
+  std::set<std::uint64_t> poisoned;
+  int executors_killed = 0;
 };
 
 }  // namespace troupe::test

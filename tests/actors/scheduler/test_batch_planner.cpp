@@ -465,6 +465,61 @@ TEST(BatchPlanner, GivesUpASequenceThatManyExecutorsDidNotSurvive) {
   EXPECT_NE(log.text.find("4 times"), std::string::npos);
 }
 
+TEST(BatchPlanner, EndsOnlyTheSequenceThatKillsTheExecutorAtTheCostOfFourRestarts) {
+  for (const bool decodes_only : {false, true})
+    for (std::uint64_t culprit = 1; culprit <= 5; ++culprit) {
+      planner_world w;
+      w.poison = ids(1, static_cast<int>(culprit)).front();
+      w.poison_decodes_only = decodes_only;
+      for (std::uint64_t s = 1; s <= 5; ++s)
+        w.submit(s, {.prompt = ids(5, static_cast<int>(s)), .seed = s, .max_tokens = 9});
+      w.finish();
+      for (std::uint64_t s = 1; s <= 5; ++s) {
+        if (s != culprit) w.expect_exact(s);
+      }
+      EXPECT_EQ(w.streams.at(culprit).error, error_code::internal);
+      EXPECT_EQ(w.executors_killed, 4) << culprit;
+      w.expect_everything_free();
+    }
+}
+
+TEST(BatchPlanner, LetsThoseWaitThatComeWhileSuspectsRunAloneAndThenServesThem) {
+  planner_world w;
+  w.poison = ids(1, 2).front();
+  for (std::uint64_t s = 1; s <= 2; ++s)
+    w.submit(s, {.prompt = ids(5, static_cast<int>(s)), .seed = s, .max_tokens = 9});
+  std::mt19937 random(3);
+  while (w.executors_killed < 2) ASSERT_TRUE(w.any_event(random));
+  w.submit(3, {.prompt = ids(5, 3), .seed = 3, .max_tokens = 9});
+  w.finish();
+  w.expect_exact(1);
+  w.expect_exact(3);
+  EXPECT_EQ(w.executors_killed, 4);
+}
+
+TEST(BatchPlanner, RunsTogetherAgainThoseThatHaveSurvivedAlone) {
+  planner_world w;
+  for (std::uint64_t s = 1; s <= 3; ++s)
+    w.submit(s, {.prompt = ids(5, static_cast<int>(s)), .seed = s, .max_tokens = 12});
+  for (int i = 0; i < 2; ++i) {  // nobody's fault
+    while (w.serve_cache()) {
+    }
+    w.restart_executor();
+  }
+  const auto before = w.plans_run.size();
+  w.finish();
+  std::size_t most = 0;
+  for (std::size_t i = before; i < w.plans_run.size(); ++i) {
+    const auto& plan = *w.plans_run[i];
+    if (i < before + 3) {
+      EXPECT_LE(plan.prefill.size() + plan.decode.size(), 1u);
+    }
+    most = std::max(most, plan.decode.size());
+  }
+  EXPECT_EQ(most, 3u);
+  for (std::uint64_t s = 1; s <= 3; ++s) w.expect_exact(s);
+}
+
 TEST(BatchPlanner, ComputesASequenceAgainThatTheExecutorDoesNotKnow) {
   planner_world w;
   w.submit(1, {.prompt = ids(5), .max_tokens = 9});
