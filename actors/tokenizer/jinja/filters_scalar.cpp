@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "actors/tokenizer/jinja/filter_table.hpp"
+#include "actors/tokenizer/jinja/formatting.hpp"
 #include "actors/tokenizer/jinja/operators.hpp"
 #include "actors/tokenizer/jinja/strings.hpp"
 #include "actors/tokenizer/utf8.hpp"
@@ -121,6 +122,12 @@ value f_float(budget& b, const value& in, const call_arguments& a) {
   b.bytes(in.text().size());
   const auto d = parse_real(in.text());
   return d ? value(*d) : otherwise;
+}
+
+value f_format(budget& b, const value& in, const call_arguments& a) {
+  if (!a.positional.empty() && !a.named.empty())
+    raise("can't handle positional and keyword arguments at the same time");
+  return make_string(b, format_percent(b, to_text(b, in), a));
 }
 
 value f_indent(budget& b, const value& in, const call_arguments& a) {
@@ -264,14 +271,17 @@ value f_wordcount(budget& b, const value& in, const call_arguments& a) {
   return value(words);
 }
 
-constexpr named_filter table[] = {
-    {"abs", &f_abs},         {"capitalize", &f_capitalize}, {"count", &f_length},
-    {"d", &f_default},       {"default", &f_default},       {"e", &f_escape},
-    {"escape", &f_escape},   {"float", &f_float},           {"indent", &f_indent},
-    {"int", &f_int},         {"length", &f_length},         {"lower", &f_lower},
-    {"replace", &f_replace}, {"round", &f_round},           {"safe", &f_same},
-    {"string", &f_string},   {"title", &f_title},           {"tojson", &f_tojson},
-    {"trim", &f_trim},       {"upper", &f_upper},           {"wordcount", &f_wordcount}};
+constexpr named_filter table[] = {{"abs", &f_abs},         {"capitalize", &f_capitalize},
+                                  {"count", &f_length},    {"d", &f_default},
+                                  {"default", &f_default}, {"e", &f_escape},
+                                  {"escape", &f_escape},   {"float", &f_float},
+                                  {"format", &f_format},   {"indent", &f_indent},
+                                  {"int", &f_int},         {"length", &f_length},
+                                  {"lower", &f_lower},     {"replace", &f_replace},
+                                  {"round", &f_round},     {"safe", &f_same},
+                                  {"string", &f_string},   {"title", &f_title},
+                                  {"tojson", &f_tojson},   {"trim", &f_trim},
+                                  {"upper", &f_upper},     {"wordcount", &f_wordcount}};
 
 }  // namespace
 

@@ -40,6 +40,25 @@ value fold(const value& v, bool case_sensitive) {
   return v.is_string() && !case_sensitive ? value(utf8::to_lower(v.text())) : v;
 }
 
+value f_batch(budget& b, const value& in, const call_arguments& a) {
+  const bound_arguments p("batch", a, {"linecount", "fill_with"});
+  p.at(0);
+  const integer count = p.whole(0, 0);
+  std::vector<value> lines;
+  std::vector<value> line;
+  const list_ptr all = iterate(b, in);
+  for (const auto& item : all->items) {
+    if (static_cast<integer>(line.size()) == count) lines.push_back(make_list(b, std::exchange(line, {})));
+    line.push_back(item);
+  }
+  if (!line.empty()) {
+    const bool fill = p.has(1) && !p.at(1).is_none();
+    for (; fill && static_cast<integer>(line.size()) < count; b.step()) line.push_back(p.at(1));
+    lines.push_back(make_list(b, std::move(line)));
+  }
+  return items_of(b, std::move(lines));
+}
+
 value f_dictsort(budget& b, const value& in, const call_arguments& a) {
   const bound_arguments p("dictsort", a, {"case_sensitive", "by", "reverse"});
   must_be_defined(in);
@@ -72,6 +91,38 @@ value f_last(budget& b, const value& in, const call_arguments& a) {
   if (in.is_list() && in.list().kind == list_kind::generator) raise("'generator' object is not reversible");
   const list_ptr items = iterate(b, in);
   return items->items.empty() ? value::missing("No last item, sequence was empty.") : items->items.back();
+}
+
+value make_group(budget& b, value key, std::vector<value> members) {
+  auto group = std::make_shared<list_object>(
+      make_list(b, {std::move(key), make_list(b, std::move(members))}, list_kind::tuple).list());
+  group->is_group = true;
+  return value(list_ptr(std::move(group)));
+}
+
+// Sorted by the attribute; a group is named by the spelling of its first item.
+value f_groupby(budget& b, const value& in, const call_arguments& a) {
+  const bound_arguments p("groupby", a, {"attribute", "default", "case_sensitive"});
+  const value* otherwise = p.has(1) && !p.at(1).is_none() ? &p.at(1) : nullptr;
+  std::vector<std::pair<value, value>> keyed;
+  const list_ptr all = iterate(b, in);
+  for (const auto& item : all->items)
+    keyed.emplace_back(fold(by_path(b, item, p.at(0), otherwise), p.flag(2, false)), item);
+  std::stable_sort(keyed.begin(), keyed.end(), [&](const auto& x, const auto& y) {
+    b.step();
+    return less(b, x.first, y.first);
+  });
+  std::vector<value> groups;
+  for (std::size_t i = 0; i < keyed.size();) {
+    const value name = by_path(b, keyed[i].second, p.at(0), otherwise);
+    const std::size_t first = i;
+    std::vector<value> members;
+    for (; i < keyed.size() && equals(b, keyed[i].first, keyed[first].first); ++i)
+      members.push_back(keyed[i].second);
+    if (members.empty()) members.push_back(keyed[i++].second);  // equal to nothing, not even to itself
+    groups.push_back(make_group(b, name, std::move(members)));
+  }
+  return make_list(b, std::move(groups));
 }
 
 value f_items(budget& b, const value& in, const call_arguments& a) {
@@ -247,8 +298,10 @@ value f_rejectattr(budget& b, const value& in, const call_arguments& a) {
   return pick(b, in, a, "rejectattr", true, false);
 }
 
-constexpr named_filter table[] = {{"dictsort", &f_dictsort},
+constexpr named_filter table[] = {{"batch", &f_batch},
+                                  {"dictsort", &f_dictsort},
                                   {"first", &f_first},
+                                  {"groupby", &f_groupby},
                                   {"items", &f_items},
                                   {"join", &f_join},
                                   {"last", &f_last},

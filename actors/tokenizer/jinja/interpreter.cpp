@@ -105,10 +105,13 @@ interpreter::flow interpreter::run_one(const for_block& s) {
   const list_ptr items = make_list(budget_, select_items(s)).as<list_ptr>();
   flow result = flow::on;
   bool finished_one = false;
+  const auto changes = std::make_shared<loop_object::memory>();
+  const std::shared_ptr<void> at_its_end(
+      nullptr, [changes](void*) { *changes = {.running = false, .told = false, .last = {}}; });
   for (std::size_t i = 0; i < items->items.size(); ++i) {
     budget_.step();
     const inner_scope round(*this);
-    scope_->names.emplace("loop", value(std::make_shared<const loop_object>(loop_object{items, i})));
+    scope_->names.emplace("loop", value(std::make_shared<const loop_object>(loop_object{items, i, changes})));
     assign(s.each, items->items[i]);
     const flow f = run_all(s.content);
     finished_one = finished_one || f == flow::on;

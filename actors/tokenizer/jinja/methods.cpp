@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "actors/tokenizer/jinja/filters.hpp"
+#include "actors/tokenizer/jinja/formatting.hpp"
 #include "actors/tokenizer/jinja/operators.hpp"
 #include "actors/tokenizer/jinja/strings.hpp"
 #include "actors/tokenizer/utf8.hpp"
@@ -187,11 +188,16 @@ value zero_filled(budget& b, const value& self, const call_arguments& a) {
   return make_string(b, std::move(text));
 }
 
+value braces_filled(budget& b, const value& self, const call_arguments& a) {
+  return make_string(b, format_braces(b, self.text(), a));
+}
+
 constexpr named_method string_methods[] = {{"capitalize", &mapped<&capitalize>},
                                            {"casefold", &mapped<&utf8::to_lower>},
                                            {"count", &counted},
                                            {"endswith", &affixed<true>},
                                            {"find", &found<false>},
+                                           {"format", &braces_filled},
                                            {"index", &index_of},
                                            {"isalnum", &every<&is_alnum>},
                                            {"isalpha", &every<&utf8::is_alphabetic>},
@@ -281,7 +287,19 @@ value loop_cycle(budget&, const value& self, const call_arguments& a) {
   return a.positional[self.as<loop_ptr>()->index0 % a.positional.size()];
 }
 
-constexpr named_method loop_methods[] = {{"cycle", &loop_cycle}};
+value loop_changed(budget& b, const value& self, const call_arguments& a) {
+  auto& memory = *self.as<loop_ptr>()->changes;
+  if (!memory.running) raise("loop.changed() is for the inside of its loop");
+  const auto same = [&](const value& x, const value& y) { return equals(b, x, y); };
+  if (memory.told &&
+      std::equal(memory.last.begin(), memory.last.end(), a.positional.begin(), a.positional.end(), same))
+    return value(false);
+  memory.told = true;
+  memory.last = a.positional;
+  return value(true);
+}
+
+constexpr named_method loop_methods[] = {{"changed", &loop_changed}, {"cycle", &loop_cycle}};
 
 template <std::size_t N>
 method search(const named_method (&table)[N], std::string_view name) {
@@ -348,6 +366,8 @@ value attribute(budget& b, const value& object, std::string_view name) {
     c.is_method = true;
     return value(std::make_shared<const callable>(std::move(c)));
   }
+  if (object.is_list() && object.list().is_group && (name == "grouper" || name == "list"))
+    return object.list().items[name == "list" ? 1 : 0];
   if (object.is<loop_ptr>()) return loop_attribute(*object.as<loop_ptr>(), name);
   if (object.is<namespace_object*>()) {
     const value* found_at = object.as<namespace_object*>()->find(name);

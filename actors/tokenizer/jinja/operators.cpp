@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "actors/tokenizer/jinja/formatting.hpp"
 #include "actors/tokenizer/utf8.hpp"
 
 namespace troupe::text::jinja {
@@ -249,8 +250,18 @@ value binary(budget& b, binary_op op, const value& left, const value& right) {
     if ((right.is_string() || is_real_list(right)) && left.is_integral())
       return repeat(b, right, left.whole());
   }
-  if (op == binary_op::modulo && left.is_string())
-    raise("string formatting with % is not supported; use ~ or replace");
+  if (op == binary_op::modulo && left.is_string()) {
+    call_arguments values;
+    if (right.is_list() && right.list().kind == list_kind::tuple) {
+      values.positional = right.list().items;
+    } else {
+      values.positional = {right};
+    }
+    if (right.is_dict())
+      for (const auto& [key, v] : right.dict().entries)
+        if (key.is_string()) values.named.emplace_back(key.text(), v);
+    return make_string(b, format_percent(b, left.text(), values));
+  }
   unsupported(op, left, right);
 }
 

@@ -94,6 +94,7 @@ struct list_object {
   list_kind kind = list_kind::list;
   std::size_t depth = 1;  // of nested lists and dicts, itself included
   std::string written;    // repr() of a range
+  bool is_group = false;  // of groupby: a tuple whose items have names, grouper and list
 };
 
 // Keeps the order of insertion.
@@ -117,6 +118,13 @@ struct namespace_object {
 struct loop_object {
   list_ptr items;
   std::size_t index0 = 0;
+  // What loop.changed() was told last; one for all rounds. Emptied when the loop ends: values in it may lead back here.
+  struct memory {
+    bool running = true;
+    bool told = false;
+    std::vector<value> last;
+  };
+  std::shared_ptr<memory> changes;
 };
 
 // A macro, a function, or a method bound to its object.
