@@ -24,35 +24,45 @@ result<std::string> render_chat(const text_model& model, const wire::ChatPrompt&
       return fail(error_code::invalid_request,
                   "prompt.messages[{}].role: empty, expected user, assistant or system", i);
     messages.push_back(
-        boost::json::object{{"role", m->role()->c_str()},
-                            {"content", std::string_view(m->content()->c_str(), m->content()->size())}});
+        boost::json::object{{"role", m->role()->string_view()}, {"content", m->content()->string_view()}});
   }
-  boost::json::object variables{{"messages", std::move(messages)},
-                                {"add_generation_prompt", chat.add_generation_prompt()}};
-  const auto& t = *model.tokenizer;
-  const std::pair<const char*, const std::string*> specials[] = {{"bos_token", &t.bos_token()},
-                                                                 {"eos_token", &t.eos_token()},
-                                                                 {"unk_token", &t.unk_token()},
-                                                                 {"pad_token", &t.pad_token()}};
-  for (const auto& [name, token] : specials)
-    if (!token->empty()) variables[name] = *token;
+  // The names that the reference (transformers) passes, null ones included: templates ask `tools is not none`.
+  boost::json::object variables = model.tokenizer->special_tokens();
+  variables["messages"] = std::move(messages);
+  variables["add_generation_prompt"] = chat.add_generation_prompt();
+  variables["tools"] = nullptr;
+  variables["documents"] = nullptr;
   return model.chat->render(variables);
 }
 
-result<encoded_prompt> encode_text(const text_model& model, const wire::TextPrompt& prompt) {
+// Text that is too long whatever its tokens will be is refused before it is encoded: megabytes take seconds.
+result<encoded_prompt> encode_words(const text_model& model, std::string text, bool add_special_tokens,
+                                    prompt_use use) {
+  const std::uint64_t longest = model.tokenizer->longest_token_bytes();
+  if (use == prompt_use::to_continue && longest != 0 && text.size() > model.context_tokens * longest)
+    return fail(error_code::context_exceeded,
+                "the prompt has {} bytes, and the {} tokens of the context of model {} hold at most {} each: "
+                "shorten the prompt",
+                text.size(), model.context_tokens, model.name, longest);
   encoded_prompt out;
-  out.text = prompt.text()->str();
-  out.ids = model.tokenizer->encode(out.text, prompt.add_special_tokens());
+  try {
+    out.ids = model.tokenizer->encode(text, add_special_tokens);
+  } catch (const cannot_tokenize& e) {
+    return fail(error_code::invalid_request, "prompt: {}", e.what());
+  }
+  out.text = std::move(text);
   return out;
 }
 
-result<encoded_prompt> encode_chat(const text_model& model, const wire::ChatPrompt& prompt) {
+result<encoded_prompt> encode_text(const text_model& model, const wire::TextPrompt& prompt, prompt_use use) {
+  return encode_words(model, prompt.text()->str(), prompt.add_special_tokens(), use);
+}
+
+result<encoded_prompt> encode_chat(const text_model& model, const wire::ChatPrompt& prompt, prompt_use use) {
   auto rendered = render_chat(model, prompt);
   if (!rendered) return fail(std::move(rendered.error()));
-  encoded_prompt out;
-  out.ids = model.tokenizer->encode(*rendered, false);  // the template has written the special tokens
-  out.text = std::move(*rendered);
-  return out;
+  return encode_words(model, std::move(*rendered), false,
+                      use);  // the template has written the special tokens
 }
 
 result<encoded_prompt> take_ids(const text_model& model, const wire::TokenPrompt& prompt) {
@@ -123,13 +133,14 @@ void take_stops(const text_model& model, const wire::StopConditions* stop, admit
 
 }  // namespace
 
-result<encoded_prompt> encode_prompt(const text_model& model, wire::Prompt type, const void* prompt) {
+result<encoded_prompt> encode_prompt(const text_model& model, wire::Prompt type, const void* prompt,
+                                     prompt_use use) {
   auto encoded = [&]() -> result<encoded_prompt> {
     switch (type) {
       case wire::Prompt::TextPrompt:
-        return encode_text(model, *static_cast<const wire::TextPrompt*>(prompt));
+        return encode_text(model, *static_cast<const wire::TextPrompt*>(prompt), use);
       case wire::Prompt::ChatPrompt:
-        return encode_chat(model, *static_cast<const wire::ChatPrompt*>(prompt));
+        return encode_chat(model, *static_cast<const wire::ChatPrompt*>(prompt), use);
       case wire::Prompt::TokenPrompt:
         return take_ids(model, *static_cast<const wire::TokenPrompt*>(prompt));
       case wire::Prompt::NONE:
@@ -159,7 +170,7 @@ result<admitted_request> admit(const text_model& model, std::uint64_t request_id
   const auto* stop = request.stop();
   if (stop)
     if (auto ok = check_stops(model, *stop, limits); !ok) return fail(ok.error());
-  auto prompt = encode_prompt(model, request.prompt_type(), request.prompt());
+  auto prompt = encode_prompt(model, request.prompt_type(), request.prompt(), prompt_use::to_continue);
   if (!prompt) return fail(prompt.error());
   if (auto ok = complete_empty(model, request.prompt_type(), *prompt); !ok) return fail(ok.error());
 
@@ -205,13 +216,17 @@ result<encoded_prompt> tokenize(const text_model& model, const wire::Tokenize& r
   if (request.prompt_type() == wire::Prompt::TokenPrompt)
     return fail(error_code::invalid_request,
                 "prompt: a TokenPrompt is tokenized already: send a TextPrompt or a ChatPrompt");
-  return encode_prompt(model, request.prompt_type(), request.prompt());
+  return encode_prompt(model, request.prompt_type(), request.prompt(), prompt_use::to_look_at);
 }
 
 result<std::string> detokenize(const text_model& model, const wire::Detokenize& request) {
   if (auto ok = check_ids(model, *request.ids(), "ids"); !ok) return fail(ok.error());
   const std::vector<std::int32_t> ids(request.ids()->begin(), request.ids()->end());
-  return model.tokenizer->decode(ids, request.skip_special_tokens());
+  try {
+    return model.tokenizer->decode(ids, request.skip_special_tokens());
+  } catch (const cannot_tokenize& e) {
+    return fail(error_code::invalid_request, "ids: {}", e.what());
+  }
 }
 
 }  // namespace troupe::text

@@ -73,9 +73,12 @@ struct encoded_prompt {
   std::vector<std::int32_t> ids;
   std::string text;  // what was encoded; empty for a TokenPrompt
 };
-// Errors: invalid_request (no prompt, no chat format, ids outside the vocabulary, nothing in it),
-// template_failed.
-result<encoded_prompt> encode_prompt(const text_model& model, wire::Prompt type, const void* prompt);
+// to_continue: text that cannot fit into the context is refused unread.
+enum class prompt_use { to_continue, to_look_at };
+// Errors: invalid_request (no prompt, no chat format, ids outside the vocabulary, text that the tokenizer's regular
+// expressions cannot cut), context_exceeded, template_failed.
+result<encoded_prompt> encode_prompt(const text_model& model, wire::Prompt type, const void* prompt,
+                                     prompt_use use);
 
 // Answers to the small requests.
 result<encoded_prompt> tokenize(const text_model& model, const wire::Tokenize& request);

@@ -1,8 +1,10 @@
 #include "actors/tokenizer/bpe.hpp"
 
+#include <algorithm>
 #include <limits>
 #include <queue>
 
+#include "actors/tokenizer/normalizers.hpp"
 #include "actors/tokenizer/utf8.hpp"
 
 namespace troupe::text {
@@ -96,6 +98,16 @@ void bpe_model::add_merge(const setting& s, const std::string& left, const std::
 std::optional<std::int32_t> bpe_model::id_of(std::string_view token) const {
   const auto found = vocabulary_.find(token);
   return found == vocabulary_.end() ? std::nullopt : std::optional(found->second);
+}
+
+bool bpe_model::keeps_text(bool byte_level) const {
+  const auto here = [](const auto& id) { return id.has_value(); };
+  if (byte_fallback_ && std::all_of(std::begin(byte_ids_), std::end(byte_ids_), here)) return true;
+  if (unknown_ && !fuse_unknown_) return true;
+  if (!byte_level || !continuing_prefix_.empty() || !word_suffix_.empty()) return false;
+  for (int b = 0; b < 256; ++b)
+    if (!id_of(bytes_to_letters(std::string(1, static_cast<char>(b))))) return false;
+  return true;
 }
 
 const bpe_model::merge* bpe_model::find_merge(std::int32_t left, std::int32_t right) const {

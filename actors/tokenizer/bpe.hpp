@@ -32,6 +32,10 @@ class bpe_model {
   const vocabulary& tokens() const { return vocabulary_; }
   bool has_byte_fallback() const { return byte_fallback_; }
 
+  // Each code point gets a token of its own or becomes part of one; none is dropped, and no token stands for several
+  // unknown ones. `byte_level`: pieces are written in the 256 stand-ins of bytes.
+  bool keeps_text(bool byte_level) const;
+
  private:
   struct merge {
     std::uint32_t rank = 0;

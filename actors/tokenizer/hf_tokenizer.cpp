@@ -65,6 +65,22 @@ hf_tokenizer::hf_tokenizer(const boost::json::value& document, tokenizer_names n
     }
   }
   index_tokens("model.vocab");
+  longest_token_bytes_ = measure_tokens(document);
+}
+
+// Each token takes up what it is spelled with, or one code point if it stands for unknown ones, provided that no stage
+// drops text. Where the normalizer makes text shorter by a known factor, a token takes up more by the same factor.
+std::size_t hf_tokenizer::measure_tokens(const boost::json::value& document) const {
+  const std::size_t factor = most_shrinking(part(document, "normalizer"));
+  const setting pre_tokenizer = part(document, "pre_tokenizer");
+  const bool strips = std::ranges::any_of(added_, [](const added_token& t) { return t.lstrip || t.rstrip; });
+  if (factor == 0 || strips || drops_text(pre_tokenizer) || !model_.keeps_text(is_byte_level(pre_tokenizer)))
+    return 0;
+  std::size_t longest = 4;
+  for (const auto& e : tokens_) longest = std::max(longest, e.token.size());
+  for (const auto& t : added_)
+    if (t.normalized && normalizer_) longest = std::max(longest, normalizer_(t.content).size());
+  return longest * factor;
 }
 
 // The first of two entries with one spelling stays. A spelling of the vocabulary keeps its id there.

@@ -17,6 +17,7 @@ namespace troupe::text {
 // What tokenizer_config.json and its companions say.
 struct tokenizer_names {
   std::string bos, eos, unk, pad;
+  boost::json::object special;  // all of them, by name
   std::string chat_template;
   std::vector<added_token> added;  // added_tokens_decoder
 };
@@ -39,6 +40,8 @@ class hf_tokenizer : public tokenizer {
   const std::string& unk_token() const override { return names_.unk; }
   const std::string& pad_token() const override { return names_.pad; }
   const std::string& chat_template() const override { return names_.chat_template; }
+  const boost::json::object& special_tokens() const override { return names_.special; }
+  std::size_t longest_token_bytes() const override { return longest_token_bytes_; }
 
  private:
   struct entry {
@@ -50,6 +53,7 @@ class hf_tokenizer : public tokenizer {
 
   void add(added_token token);
   void index_tokens(const std::string& origin);
+  std::size_t measure_tokens(const boost::json::value& document) const;
   const entry* find(std::int32_t id) const;
   void encode_section(std::string_view section, bool begins_text, std::vector<std::int32_t>& ids) const;
   void encode_plain(std::string section, bool begins_text, std::vector<std::int32_t>& ids) const;
@@ -65,6 +69,7 @@ class hf_tokenizer : public tokenizer {
   added_token_finder raw_tokens_;         // looked for in the text as given
   added_token_finder normalized_tokens_;  // looked for after normalization
   std::vector<entry> tokens_;             // by id
+  std::size_t longest_token_bytes_ = 0;
 };
 
 }  // namespace troupe::text

@@ -54,6 +54,17 @@ void fill_names(const setting& root, tokenizer_names& names) {
   fill(names.eos, "eos_token");
   fill(names.unk, "unk_token");
   fill(names.pad, "pad_token");
+  for (const char* key :
+       {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}) {
+    if (names.special.contains(key)) continue;
+    if (auto name = token_name(root, key); !name.empty()) names.special[key] = std::move(name);
+  }
+  constexpr std::string_view more = "additional_special_tokens";
+  if (names.special.contains(more) || !root.has(more)) return;
+  boost::json::array list;
+  for (const auto& item : root.at(more).items())
+    list.emplace_back(item.is_string() ? item.string() : item.at("content").string());
+  names.special[more] = std::move(list);
 }
 
 // Runs `read` on the file's JSON. Absent files are no error.
@@ -112,6 +123,8 @@ result<tokenizer_ptr> load_tokenizer(const fs::path& folder) {
     return tokenizer_ptr(std::make_shared<hf_tokenizer>(*document, std::move(*names)));
   } catch (const malformed& e) {
     return fail(error_code::bad_checkpoint, "{}: {}", file.string(), e.what());
+  } catch (const cannot_tokenize& e) {  // its own added tokens
+    return fail(error_code::bad_checkpoint, "{}: added_tokens: {}", file.string(), e.what());
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <memory>
@@ -159,6 +160,23 @@ normalizer make_normalizer(const setting& s) {
   return [left = s.boolean_or("strip_left", true), right = s.boolean_or("strip_right", true)](std::string t) {
     return strip(t, left, right);
   };
+}
+
+std::size_t most_shrinking(const setting& s) {
+  if (s.is_null()) return 1;
+  const std::string type = s.string_or("type", "");
+  if (type == "Prepend" || type == "ByteLevel") return 1;
+  if (type == "Replace") {
+    const setting pattern = s.at("pattern");
+    if (!pattern.is_string() && !pattern.has("String")) return 0;
+    const auto old = (pattern.is_string() ? pattern.string() : pattern.at("String").string()).size();
+    const auto by = s.at("content").string().size();
+    return by == 0 ? 0 : std::max<std::size_t>(1, (old + by - 1) / by);
+  }
+  if (type != "Sequence") return 0;
+  std::size_t factor = 1;
+  for (const auto& item : s.at("normalizers").items()) factor *= most_shrinking(item);
+  return factor;
 }
 
 }  // namespace troupe::text

@@ -14,6 +14,9 @@ using normalizer = std::function<std::string(std::string)>;
 // Throws malformed. Null settings give an empty function: text stays as it is.
 normalizer make_normalizer(const setting& s);
 
+// How many bytes of text one byte of its output stands for at most; 0 = no such bound is known.
+std::size_t most_shrinking(const setting& s);
+
 // {"String": "..."} or {"Regex": "..."}: a function that finds all matches. Shared with pre-tokenizers and
 // decoders.
 struct text_pattern {

@@ -196,7 +196,35 @@ pre_tokenizer make_metaspace(const setting& s) {
   };
 }
 
+// GPT-4's pattern, with which published checkpoints keep the matches and remove what lies between them. It leaves nothing
+// between: every letter, digit, white space and other code point is matched by an alternative of its own.
+constexpr std::string_view matches_everything =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
+bool split_drops_text(const setting& s) {
+  if (s.string_or("behavior", "Isolated") != "Removed") return false;
+  const setting pattern = s.at("pattern");
+  return !(s.boolean_or("invert", false) && !pattern.is_string() && pattern.has("Regex") &&
+           pattern.at("Regex").string() == matches_everything);
+}
+
 }  // namespace
+
+bool drops_text(const setting& s) {
+  if (s.is_null()) return false;
+  const std::string type = s.string_or("type", "");
+  if (type == "Split") return split_drops_text(s);
+  if (type == "Punctuation") return s.string_or("behavior", "Isolated") == "Removed";
+  if (type != "Sequence") return type != "ByteLevel" && type != "Digits" && type != "Metaspace";
+  return std::ranges::any_of(s.at("pretokenizers").items(), drops_text);
+}
+
+bool is_byte_level(const setting& s) {
+  if (s.is_null()) return false;
+  if (s.string_or("type", "") == "Sequence")
+    return std::ranges::any_of(s.at("pretokenizers").items(), is_byte_level);
+  return s.string_or("type", "") == "ByteLevel";
+}
 
 pre_tokenizer make_pre_tokenizer(const setting& s) {
   if (s.is_null()) return {};

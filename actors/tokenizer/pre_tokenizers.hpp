@@ -20,4 +20,9 @@ using pre_tokenizer = std::function<std::vector<text_piece>(std::vector<text_pie
 // Throws malformed. Null settings give an empty function: the text is one piece.
 pre_tokenizer make_pre_tokenizer(const setting& s);
 
+// Whether some text may appear in none of the pieces.
+bool drops_text(const setting& s);
+// Whether the pieces are written in the stand-ins of bytes.
+bool is_byte_level(const setting& s);
+
 }  // namespace troupe::text

@@ -3,6 +3,8 @@
 
 #include <pcre2.h>
 
+#include "actors/tokenizer/tokenizer.hpp"
+
 namespace troupe::text {
 namespace {
 
@@ -26,6 +28,12 @@ std::string translate_escape(char c, bool in_class) {
     default:
       return {'\\', c};
   }
+}
+
+std::string reason_of(int code) {
+  PCRE2_UCHAR reason[160] = {};
+  pcre2_get_error_message(code, reason, sizeof reason);
+  return reinterpret_cast<const char*>(reason);
 }
 
 const pcre2_code* code_of(const std::shared_ptr<const void>& p) {
@@ -84,10 +92,8 @@ result<regex> regex::compile(std::string_view pattern) {
   pcre2_code* compiled = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated->data()), translated->size(),
                                        PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE, &code, &place, context.get());
   if (compiled == nullptr) {
-    PCRE2_UCHAR reason[160] = {};
-    pcre2_get_error_message(code, reason, sizeof reason);
-    return fail(error_code::bad_checkpoint, "regular expression '{}': {} (byte {})", pattern,
-                reinterpret_cast<const char*>(reason), place);
+    return fail(error_code::bad_checkpoint, "regular expression '{}': {} (byte {})", pattern, reason_of(code),
+                place);
   }
   pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE);  // where there is no JIT the interpreter runs
   regex r;
@@ -104,12 +110,14 @@ std::vector<span_match> regex::find_all(std::string_view text) const {
   std::size_t at = 0;
   std::size_t last_end = std::string_view::npos;  // an empty match may not touch the match before it
   while (at <= text.size()) {
+    // The machine code has a small stack of its own; the interpreter takes memory as it needs it.
     int rc = pcre2_match(code_of(code_), subject, text.size(), at, PCRE2_NO_UTF_CHECK, data.get(), nullptr);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT) {
       rc = pcre2_match(code_of(code_), subject, text.size(), at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
                        data.get(), nullptr);
     }
-    if (rc < 0) break;
+    if (rc == PCRE2_ERROR_NOMATCH) break;
+    if (rc < 0) throw cannot_tokenize(reason_of(rc), at);
     const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(data.get());
     const bool empty = ends[0] == ends[1];
     if (!empty || ends[0] != last_end) found.push_back({ends[0], ends[1]});

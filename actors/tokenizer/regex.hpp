@@ -24,7 +24,7 @@ class regex {
   static result<regex> compile(std::string_view pattern);
 
   // All matches from left to right, not overlapping; may hold empty ones. `text` must be valid UTF-8.
-  // A search that exceeds PCRE2's own limits ends there: the rest counts as not matched.
+  // Throws cannot_tokenize if the search exceeds PCRE2's limits: a pattern that goes through all ways to cut the text.
   std::vector<span_match> find_all(std::string_view text) const;
 
  private:

@@ -64,6 +64,15 @@ stream_state::outcome stream_state::apply(const wire::TokenDelta& delta, std::ui
     return fail(delta.error(),
                 delta.error_text() ? delta.error_text()->string_view() : "the sequence was ended");
 
+  try {
+    take(c, delta, now_ns, out);
+  } catch (const cannot_tokenize& e) {
+    return fail(error_code::internal, e.what());
+  }
+  return out;
+}
+
+void stream_state::take(choice& c, const wire::TokenDelta& delta, std::uint64_t now_ns, outcome& out) {
   take_prompt_scores(c, delta);
   take_tokens(c, delta, now_ns);
   if (const auto* usage = delta.usage()) {
@@ -79,16 +88,19 @@ stream_state::outcome stream_state::apply(const wire::TokenDelta& delta, std::ui
   }
   if (auto chunk = next_chunk(delta.choice())) out.replies.push_back(std::move(*chunk));
   end_if_done(out, now_ns);
-  return out;
 }
 
 stream_state::outcome stream_state::cancel(std::uint64_t now_ns) {
   outcome out;
   if (ended_) return out;
-  for (std::uint32_t i = 0; i < choices_.size(); ++i) {
-    if (choices_[i].finish != wire::FinishReason::none) continue;
-    end_choice(choices_[i], wire::FinishReason::cancelled);
-    if (auto chunk = next_chunk(i)) out.replies.push_back(std::move(*chunk));
+  try {
+    for (std::uint32_t i = 0; i < choices_.size(); ++i) {
+      if (choices_[i].finish != wire::FinishReason::none) continue;
+      end_choice(choices_[i], wire::FinishReason::cancelled);
+      if (auto chunk = next_chunk(i)) out.replies.push_back(std::move(*chunk));
+    }
+  } catch (const cannot_tokenize& e) {
+    return fail(error_code::internal, e.what());
   }
   out.drop_all = true;
   end_if_done(out, now_ns);

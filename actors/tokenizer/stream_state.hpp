@@ -51,6 +51,7 @@ class stream_state {
     std::optional<std::uint32_t> counted;  // by the scheduler
   };
 
+  void take(choice& c, const wire::TokenDelta& delta, std::uint64_t now_ns, outcome& out);
   void take_tokens(choice& c, const wire::TokenDelta& delta, std::uint64_t now_ns);
   void take_prompt_scores(choice& c, const wire::TokenDelta& delta);
   void end_choice(choice& c, wire::FinishReason finish);

@@ -1,5 +1,7 @@
 #include "actors/tokenizer/tokenizer.hpp"
 
+#include <fmt/format.h>
+
 #include <utility>
 
 namespace troupe::text {
@@ -21,6 +23,15 @@ class decode_at_the_end : public decoding {
 };
 
 }  // namespace
+
+cannot_tokenize::cannot_tokenize(const std::string& reason, std::size_t byte)
+    : std::runtime_error(fmt::format(
+          "a regular expression of the tokenizer gave up at byte {} of the text ({})", byte, reason)) {}
+
+const boost::json::object& tokenizer::special_tokens() const {
+  static const boost::json::object none;
+  return none;
+}
 
 std::unique_ptr<decoding> tokenizer::start_decoding(bool skip_special_tokens) const {
   return std::make_unique<decode_at_the_end>(*this, skip_special_tokens);

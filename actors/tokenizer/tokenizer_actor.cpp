@@ -102,9 +102,13 @@ void tokenizer_state::open(std::uint64_t stream, std::uint64_t request, const wi
                            std::uint64_t received_ns) {
   auto admitted = text::admit(model, request, body, received_ns, options.draw_seed, options.limits);
   if (!admitted) return answer(stream, error_reply(request, admitted.error()));
-  auto [at, is_new] = streams.try_emplace(stream, stream, std::move(*admitted), model.tokenizer);
-  if (!is_new) return;
-  for (auto& submit : at->second.submits()) to_scheduler(std::move(submit));
+  try {
+    auto [at, is_new] = streams.try_emplace(stream, stream, std::move(*admitted), model.tokenizer);
+    if (!is_new) return;
+    for (auto& submit : at->second.submits()) to_scheduler(std::move(submit));
+  } catch (const text::cannot_tokenize& e) {  // the prompt that is to be echoed
+    answer(stream, error_reply(request, error_code::internal, e.what()));
+  }
 }
 
 void tokenizer_state::abandon(std::uint64_t stream, error_code why) {

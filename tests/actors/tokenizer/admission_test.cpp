@@ -2,10 +2,12 @@
 
 #include <gmock/gmock.h>
 
+#include <chrono>
 #include <cmath>
 #include <limits>
 
 #include "tests/actors/tokenizer/requests.hpp"
+#include "tests/actors/tokenizer/text_support.hpp"
 
 namespace troupe::text::testing {
 namespace {
@@ -158,6 +160,79 @@ TEST(Admission, RendersAChatWithoutAddingSpecialTokensTwice) {
   EXPECT_NE(admitted->prompt.at(1), 1);
   EXPECT_THAT(demo_tokenizer()->decode(admitted->prompt, true),
               HasSubstr("[INST] What is the capital of France?"));
+}
+
+TEST(Admission, RefusesTextThatCannotFitWhateverItsTokensAreBeforeItIsEncoded) {
+  const auto model = demo_model();
+  const std::size_t most = model.context_tokens * model.tokenizer->longest_token_bytes();
+  const auto fits_maybe = admit_it(model, text_request(std::string(most, 'a')));
+  ASSERT_FALSE(fits_maybe.has_value());
+  EXPECT_THAT(fits_maybe.error().text,
+              HasSubstr("tokens and at least 1 must be generated"));  // they were counted
+  const auto begin = std::chrono::steady_clock::now();
+  for (const auto& g : {text_request(std::string(most + 1, 'a')), text_request(std::string(7 << 20, 'a')),
+                        chat_request({{"user", std::string(7 << 20, 'a')}})}) {
+    const auto refused = admit_it(model, g);
+    ASSERT_FALSE(refused.has_value());
+    EXPECT_EQ(refused.error().code, error_code::context_exceeded);
+    EXPECT_THAT(refused.error().text,
+                HasSubstr("bytes, and the 128 tokens of the context of model demo hold at most"));
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(2));
+}
+
+TEST(Admission, AnswersThatTheTokenizerGaveUpOnAText) {
+  auto model = demo_model();
+  auto loaded = load_document(changed_tokenizer(
+      "dbrx", {{"pre_tokenizer",
+                {{"type", "Split"}, {"pattern", {{"Regex", "(a+)+$"}}}, {"behavior", "Isolated"}}}}));
+  ASSERT_TRUE(loaded) << loaded.error().text;
+  model.tokenizer = *loaded;
+  const auto admitted = admit_it(model, text_request(std::string(60, 'a') + "b"));
+  ASSERT_FALSE(admitted.has_value());
+  EXPECT_EQ(admitted.error().code, error_code::invalid_request);
+  EXPECT_THAT(admitted.error().text,
+              HasSubstr("prompt: a regular expression of the tokenizer gave up at byte 0"));
+}
+
+// What a chat template sees, by rendering one that shows it.
+std::string shown(text_model model, const std::string& source, const wire::GenerateT& g) {
+  model.chat = *chat_template::parse(source);
+  wire::TokenizeT t;
+  t.prompt = g.prompt;
+  const auto rendered = tokenize(model, *message<wire::Tokenize>::pack(t));
+  return rendered ? rendered->text : rendered.error().text;
+}
+
+TEST(Chat, PassesToolsAndDocumentsAsNone) {
+  EXPECT_EQ(shown(demo_model(), "{{ tools is none }} {{ documents is none }} {{ tools is defined }}",
+                  chat_request({{"user", "hi"}})),
+            "True True True");
+}
+
+TEST(Chat, PassesTheSpecialTokensThatTheCheckpointNames) {
+  auto model = demo_model();
+  EXPECT_EQ(shown(model, "{{ bos_token }}{{ eos_token }} {{ mask_token is defined }}",
+                  chat_request({{"user", "hi"}})),
+            "<s></s> False");
+  const temporary_folder folder;
+  std::filesystem::copy(demo_folder("mixtral") / "tokenizer.json", folder.path());
+  folder.write("tokenizer_config.json",
+               R"({"bos_token": "B", "eos_token": "E", "unk_token": "U", "sep_token": "S",
+      "pad_token": {"content": "P"}, "cls_token": "C", "mask_token": "M", "additional_special_tokens": ["X", "Y"]})");
+  model.tokenizer = *load_tokenizer(folder.path());
+  EXPECT_EQ(shown(model,
+                  "{{ bos_token ~ eos_token ~ unk_token ~ sep_token ~ pad_token ~ cls_token ~ mask_token }} "
+                  "{{ additional_special_tokens | join }}",
+                  chat_request({{"user", "hi"}})),
+            "BEUSPCM XY");
+}
+
+TEST(Chat, KeepsZeroBytesInRolesAndContents) {
+  const std::string role("us\0er", 5);
+  EXPECT_EQ(shown(demo_model(), "{{ messages[0].role | length }} {{ messages[0].content | length }}",
+                  chat_request({{role, std::string("a\0b", 3)}})),
+            "5 3");
 }
 
 TEST(Admission, FeedsTheBeginningOfSequenceForAnEmptyText) {

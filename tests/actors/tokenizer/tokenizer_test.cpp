@@ -164,6 +164,76 @@ TEST(IncrementalDecoder, WorksAtTheEndForATokenizerThatOnlyDecodesAtOnce) {
   EXPECT_EQ(decode_by_steps(std::make_shared<half_tokenizer>(), {1, 2, 3}, false), "xxx");
 }
 
+// ---- bounds
+
+TEST(LongestTokenBytes, BoundsHowFewTokensATextCanHave) {
+  for (const char* model : {"mixtral", "dbrx", "jamba"}) {
+    const auto t = demo(model);
+    const std::size_t longest = t->longest_token_bytes();
+    ASSERT_GT(longest, 0U) << model;
+    std::string all;
+    for (std::int32_t id = 0; id < t->vocabulary_size(); ++id) {
+      const std::string text = t->token_bytes(id);
+      all += text;
+      EXPECT_LE(text.size(), longest) << model << " " << id;
+    }
+    for (const std::string& text :
+         {all, std::string(5000, ' '), std::string(5000, 'a'), std::string(5000, '\n'),
+          std::string(5000, '\xFF'), std::string(5000, '\0')})
+      EXPECT_GE(t->encode(text, false).size() * longest, text.size()) << model << " " << text.substr(0, 3);
+  }
+}
+
+TEST(LongestTokenBytes, AreUnknownWhereSomeStageMayDropText) {
+  const json::value stripping_token =
+      json::parse(R"([{"id": 1, "content": "<s>", "special": true, "rstrip": true}])");
+  const boost::json::object changes[] = {
+      {{"normalizer", {{"type", "Strip"}}}},
+      {{"normalizer", {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", ""}}}},
+      {{"normalizer", {{"type", "Replace"}, {"pattern", {{"Regex", "a+"}}}, {"content", "a"}}}},
+      {{"pre_tokenizer", {{"type", "WhitespaceSplit"}}}},
+      {{"pre_tokenizer", {{"type", "Split"}, {"pattern", {{"String", " "}}}, {"behavior", "Removed"}}}},
+      {{"added_tokens", stripping_token}},
+      {{"model", {{"byte_fallback", false}}}},  // its unknown tokens are fused
+  };
+  for (const auto& change : changes) {
+    const auto t = load_document(changed_tokenizer("mixtral", change));
+    ASSERT_TRUE(t) << t.error().text;
+    EXPECT_EQ((*t)->longest_token_bytes(), 0U) << json::serialize(change);
+  }
+}
+
+TEST(LongestTokenBytes, GrowWithANormalizerThatShortens) {
+  const auto plain = load_document(changed_tokenizer("mixtral", {{"normalizer", nullptr}}));
+  const auto shortening = load_document(changed_tokenizer(
+      "mixtral",
+      {{"normalizer", {{"type", "Replace"}, {"pattern", {{"String", "aaaa"}}}, {"content", "b"}}}}));
+  EXPECT_EQ((*shortening)->longest_token_bytes(), 4 * (*plain)->longest_token_bytes());
+}
+
+TEST(Encode, SaysThatAPatternGaveUpInsteadOfGivingWrongIds) {
+  const auto t = load_document(changed_tokenizer(
+      "dbrx", {{"pre_tokenizer",
+                {{"type", "Split"}, {"pattern", {{"Regex", "(a+)+$"}}}, {"behavior", "Isolated"}}}}));
+  ASSERT_TRUE(t) << t.error().text;
+  EXPECT_NO_THROW((*t)->encode("aaaa", false));
+  try {
+    (*t)->encode("xy" + std::string(60, 'a') + "b", false);
+    FAIL() << "ids of text that could not be cut";
+  } catch (const cannot_tokenize& e) {
+    EXPECT_THAT(e.what(), HasSubstr("match limit exceeded"));
+  }
+}
+
+TEST(Encode, GoesOnWithoutMachineCodeWhereItsStackIsTooSmall) {
+  const auto t = load_document(changed_tokenizer(
+      "dbrx", {{"pre_tokenizer",
+                {{"type", "Split"}, {"pattern", {{"Regex", "(a|b)*c"}}}, {"behavior", "Isolated"}}}}));
+  ASSERT_TRUE(t) << t.error().text;
+  const std::string text = std::string(100'000, 'a') + "c";
+  EXPECT_EQ((*t)->decode((*t)->encode(text, false), false), text);
+}
+
 // ---- files
 
 TEST(LoadTokenizer, ReadsMergesWrittenAsStringsOrAsPairs) {
@@ -189,12 +259,18 @@ TEST(LoadTokenizer, TakesNamesAndTemplateFromWhereverTheyStand) {
       "chat_template": [{"name": "rag", "template": "R"}, {"name": "default", "template": "D"}],
       "added_tokens_decoder": {"4096": {"content": "<extra>", "special": true}}})");
   folder.write("special_tokens_map.json",
-               R"({"bos_token": "ignored", "eos_token": "</s>", "pad_token": {"content": "<p>"}})");
+               R"({"bos_token": "ignored", "eos_token": "</s>", "pad_token": {"content": "<p>"},
+      "mask_token": "<m>", "additional_special_tokens": ["<a>", {"content": "<b>"}]})");
   auto t = load_tokenizer(folder.path());
   ASSERT_TRUE(t) << t.error().text;
   EXPECT_EQ((*t)->bos_token(), "<s>");
   EXPECT_EQ((*t)->eos_token(), "</s>");
   EXPECT_EQ((*t)->pad_token(), "<p>");
+  EXPECT_EQ((*t)->special_tokens(), (json::object{{"bos_token", "<s>"},
+                                                  {"eos_token", "</s>"},
+                                                  {"pad_token", "<p>"},
+                                                  {"mask_token", "<m>"},
+                                                  {"additional_special_tokens", {"<a>", "<b>"}}}));
   EXPECT_EQ((*t)->unk_token(), "");
   EXPECT_EQ((*t)->chat_template(), "D");
   EXPECT_EQ((*t)->encode("<extra>", false), std::vector<std::int32_t>{4096});
@@ -319,11 +395,11 @@ TEST(Regex, ReadsOnigurumasClasses) {
   EXPECT_FALSE(to_pcre("[a[b]]"));
 }
 
-TEST(Regex, SurvivesAPatternThatBacktracksWithoutEnd) {
+TEST(Regex, GivesUpLoudlyOnAPatternThatBacktracksWithoutEnd) {
   const auto r = regex::compile("(a+)+$");
   ASSERT_TRUE(r) << r.error().text;
   const std::string text = std::string(5000, 'a') + "b";
-  EXPECT_TRUE(r->find_all(text).empty());
+  EXPECT_THROW(r->find_all(text), cannot_tokenize);
 }
 
 TEST(StopMatcher, FindsAStopStringAcrossPieces) {
