@@ -5,17 +5,12 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernel/config/config.hpp"
 #include "kernel/telemetry/log.hpp"
 
 namespace troupe {
 
 namespace {
-
-// "models/mixtral/" -> "mixtral"
-std::string folder_name(const std::filesystem::path& folder) {
-  const auto clean = (folder / "").lexically_normal().parent_path();
-  return clean.filename().string();
-}
 
 tl::unexpected<error> about(const std::string& model, const error& e) {
   return fail(e.code, "model {}: {}", model, e.text);
@@ -44,7 +39,7 @@ std::vector<std::int32_t> find_eos(const checkpoint::generation_defaults& defaul
 }  // namespace
 
 result<prepared_model_ptr> prepare_model(const model_request& request, const modules::registry& known) {
-  const std::string name = request.name.empty() ? folder_name(request.checkpoint) : request.name;
+  const std::string name = config::name_of({.name = request.name, .path = request.checkpoint});
   auto config = checkpoint::read_config(request.checkpoint);
   if (!config) return about(name, config.error());
   auto module = known.find(config->architecture);

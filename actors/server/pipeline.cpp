@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <caf/actor_cast.hpp>
 #include <utility>
 
@@ -49,11 +50,27 @@ host_options host_of(const prepared_model_ptr& model, const pipeline_parts& part
           }};
 }
 
+struct pool_size {
+  std::uint32_t blocks = 0;
+  std::uint64_t block_bytes = 0;
+};
+
+// Blocks that suit the model whose tokens take most; backends keep keys and values as f32.
+pool_size pool_of(const pipeline_parts& parts) {
+  std::uint64_t token_bytes = 0;
+  for (const auto& model : parts.models)
+    token_bytes = std::max(token_bytes, program::kv_bytes_per_token(*model->program, sizeof(float)));
+  const auto& cache = parts.config.cache;
+  const auto block_bytes = cache.block_for(token_bytes);
+  return {static_cast<std::uint32_t>(cache.memory.bytes / block_bytes), block_bytes};
+}
+
 executor_options executor_of(const pipeline_parts& parts) {
+  const auto pool = pool_of(parts);
   executor_options options;
   options.backend.threads = parts.config.device.threads;
-  options.backend.blocks = parts.config.cache.blocks();
-  options.backend.block_bytes = parts.config.cache.block.bytes;
+  options.backend.blocks = pool.blocks;
+  options.backend.block_bytes = pool.block_bytes;
   options.open_backend = [library = parts.backend](const ops::backend_options& wanted) {
     return ops::open_backend(library, wanted);
   };
@@ -62,8 +79,9 @@ executor_options executor_of(const pipeline_parts& parts) {
 }
 
 cache_manager_options cache_manager_of(const pipeline_parts& parts) {
-  return {.blocks = parts.config.cache.blocks(),
-          .block_bytes = parts.config.cache.block.bytes,
+  const auto pool = pool_of(parts);
+  return {.blocks = pool.blocks,
+          .block_bytes = pool.block_bytes,
           .prefix_caching = parts.config.cache.prefix_cache};
 }
 

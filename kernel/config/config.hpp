@@ -44,9 +44,12 @@ struct device_section {
 
 struct cache_section {
   byte_count memory{std::uint64_t{256} << 20};
-  byte_count block{std::uint64_t{64} << 10};
+  std::optional<byte_count> block;  // "auto" = none: see block_for
   bool prefix_cache = true;
-  std::uint32_t blocks() const { return static_cast<std::uint32_t>(memory.bytes / block.bytes); }
+
+  // Bytes of a block where one token's keys and values take at most `token_bytes` (0 = there are none): what the
+  // operator wrote, else the smallest power of two from 64 KiB on that holds 16 tokens, but never more than `memory`.
+  std::uint64_t block_for(std::uint64_t token_bytes) const;
   bool operator==(const cache_section&) const = default;
 };
 
@@ -106,8 +109,11 @@ result<configuration> load(const std::filesystem::path& file);
 // of models cannot be set this way. Relative paths are relative to the working directory.
 result<void> assign(configuration& into, std::string_view assignment);
 
-// What no single key can tell: a block larger than the pool, two models of one name, an endpoint that is
-// none.
+// Under which clients ask for it: its name, else that of its folder, however the path is spelt ("a/b/", "a/b/.").
+std::string name_of(const model_section& model);
+
+// What no single key can tell: a block larger than the pool, two models of one name; and, for structs that no parser filled,
+// an endpoint that is none.
 result<void> check(const configuration& wanted);
 
 // All keys that are known: "server.listen", ..., "model.name", ... in the order of default.toml.
@@ -117,5 +123,7 @@ std::vector<std::string> known_keys();
 std::optional<byte_count> parse_size(std::string_view text);
 // "500ms", "30s", "5min", "1h".
 std::optional<std::chrono::milliseconds> parse_duration(std::string_view text);
+// tcp://address:port (port 0 or * = any free one) or ipc://path.
+bool is_endpoint(std::string_view text);
 
 }  // namespace troupe::config

@@ -18,11 +18,16 @@ fs::path absolute_to(const fs::path& folder, const std::string& text) {
   return (folder / text).lexically_normal();
 }
 
+bool has_no_blanks(std::string_view text) {
+  return std::none_of(text.begin(), text.end(), [](unsigned char c) { return c <= ' ' || c == 0x7f; });
+}
+
+// Access: from the configuration to where the value goes, as a pointer.
 template <class Access>
 key flag(std::string_view section, std::string_view name, Access access) {
   return {section, name, "true or false", [access](configuration& into, const value& given, const fs::path&) {
             const auto* x = std::get_if<bool>(&given);
-            if (x) access(into) = *x;
+            if (x) *access(into) = *x;
             return x != nullptr;
           }};
 }
@@ -34,7 +39,7 @@ key number(std::string_view section, std::string_view name, std::uint32_t least,
           [=](configuration& into, const value& given, const fs::path&) {
             const auto* x = std::get_if<std::int64_t>(&given);
             if (!x || *x < least || *x > most) return false;
-            access(into) = static_cast<std::uint32_t>(*x);
+            *access(into) = static_cast<std::uint32_t>(*x);
             return true;
           }};
 }
@@ -48,7 +53,7 @@ key size(std::string_view section, std::string_view name, std::uint64_t least, s
             const auto* text = std::get_if<std::string>(&given);
             const auto x = text ? parse_size(*text) : std::nullopt;
             if (!x || x->bytes < least || x->bytes > most) return false;
-            access(into) = *x;
+            *access(into) = *x;
             return true;
           }};
 }
@@ -61,7 +66,7 @@ key duration(std::string_view section, std::string_view name, std::chrono::milli
             const auto* text = std::get_if<std::string>(&given);
             const auto x = text ? parse_duration(*text) : std::nullopt;
             if (!x || *x > most) return false;
-            access(into) = *x;
+            *access(into) = *x;
             return true;
           }};
 }
@@ -72,31 +77,59 @@ key choice(std::string_view section, std::string_view name, std::vector<std::str
           [=](configuration& into, const value& given, const fs::path&) {
             const auto* x = std::get_if<std::string>(&given);
             if (!x || std::find(words.begin(), words.end(), *x) == words.end()) return false;
-            access(into) = *x;
+            *access(into) = *x;
             return true;
           }};
 }
 
-// A name without blanks and slashes.
+// The same, or "auto", which is none.
 template <class Access>
-key word(std::string_view section, std::string_view name, bool may_be_empty, Access access) {
-  return {section, name, may_be_empty ? "a name without blanks (or empty)" : "a name without blanks",
+key size_or_auto(std::string_view section, std::string_view name, std::uint64_t least, std::uint64_t most,
+                 std::string_view range, Access access) {
+  return {section, name, fmt::format("\"auto\" or a size such as \"64KiB\", {}", range),
+          [=](configuration& into, const value& given, const fs::path&) {
+            const auto* text = std::get_if<std::string>(&given);
+            const auto x = text ? parse_size(*text) : std::nullopt;
+            if (!(text && *text == "auto") && (!x || x->bytes < least || x->bytes > most)) return false;
+            *access(into) = x;
+            return true;
+          }};
+}
+
+// A name without blanks.
+template <class Access>
+key word(std::string_view section, std::string_view name, Access access) {
+  return {section, name, "a name without blanks (or empty)",
           [=](configuration& into, const value& given, const fs::path&) {
             const auto* x = std::get_if<std::string>(&given);
-            if (!x || (x->empty() && !may_be_empty)) return false;
-            if (std::any_of(x->begin(), x->end(), [](unsigned char c) { return c <= ' ' || c == 0x7f; }))
-              return false;
-            access(into) = *x;
+            if (!x || !has_no_blanks(*x)) return false;
+            *access(into) = *x;
+            return true;
+          }};
+}
+
+// A part of a file's name: no blanks, no slashes.
+template <class Access>
+key file_word(std::string_view section, std::string_view name, Access access) {
+  return {section, name, "a name without blanks and slashes",
+          [=](configuration& into, const value& given, const fs::path&) {
+            const auto* x = std::get_if<std::string>(&given);
+            if (!x || x->empty() || !has_no_blanks(*x) || x->find('/') != x->npos) return false;
+            *access(into) = *x;
             return true;
           }};
 }
 
 template <class Access>
-key words(std::string_view section, std::string_view name, std::string_view expects, Access access) {
-  return {section, name, std::string(expects), [=](configuration& into, const value& given, const fs::path&) {
+key endpoints(std::string_view section, std::string_view name, Access access) {
+  return {section, name,
+          "a list of endpoints such as [\"tcp://127.0.0.1:7410\"]: tcp://address:port (port 0 or * = any "
+          "free one) or "
+          "ipc://path",
+          [=](configuration& into, const value& given, const fs::path&) {
             const auto* x = std::get_if<std::vector<std::string>>(&given);
-            if (!x || x->empty()) return false;
-            access(into) = *x;
+            if (!x || x->empty() || !std::all_of(x->begin(), x->end(), is_endpoint)) return false;
+            *access(into) = *x;
             return true;
           }};
 }
@@ -107,7 +140,7 @@ key path(std::string_view section, std::string_view name, bool may_be_empty, Acc
           [=](configuration& into, const value& given, const fs::path& folder) {
             const auto* x = std::get_if<std::string>(&given);
             if (!x || (x->empty() && !may_be_empty)) return false;
-            access(into) = absolute_to(folder, *x);
+            *access(into) = absolute_to(folder, *x);
             return true;
           }};
 }
@@ -120,7 +153,7 @@ key paths(std::string_view section, std::string_view name, Access access) {
             if (!x) return false;
             std::vector<fs::path> made;
             for (const auto& text : *x) made.push_back(absolute_to(folder, text));
-            access(into) = std::move(made);
+            *access(into) = std::move(made);
             return true;
           }};
 }
@@ -128,59 +161,34 @@ key paths(std::string_view section, std::string_view name, Access access) {
 }  // namespace
 
 const std::vector<key>& all_keys() {
-  using c = configuration;
+  using conf = configuration;
   static constexpr std::uint64_t KiB = 1024, MiB = KiB << 10, TiB = KiB << 30;
   static const std::vector<key> table = {
-      words(
-          "server", "listen", "a list of endpoints such as [\"tcp://127.0.0.1:7410\"]",
-          [](c & x) -> auto& { return x.server.listen; }),
-      duration(
-          "server", "drain", 24h, "0s to 24h", [](c & x) -> auto& { return x.server.drain; }),
-      choice(
-          "log", "level", {"debug", "info", "warning", "error", "off"},
-          [](c & x) -> auto& { return x.log.level; }),
-      choice(
-          "log", "format", {"text", "json"}, [](c & x) -> auto& { return x.log.format; }),
-      path(
-          "log", "file", true, [](c & x) -> auto& { return x.log.file; }),
-      flag(
-          "log", "colour", [](c & x) -> auto& { return x.log.colour; }),
-      word(
-          "device", "backend", false, [](c & x) -> auto& { return x.device.backend; }),
-      number(
-          "device", "threads", 0, 1024, [](c & x) -> auto& { return x.device.threads; }),
-      size(
-          "cache", "memory", MiB, 64 * TiB, "1MiB to 64TiB", [](c & x) -> auto& { return x.cache.memory; }),
-      size(
-          "cache", "block", KiB, 1024 * MiB, "1KiB to 1GiB", [](c & x) -> auto& { return x.cache.block; }),
-      flag(
-          "cache", "prefix_cache", [](c & x) -> auto& { return x.cache.prefix_cache; }),
-      number(
-          "scheduler", "max_sequences", 1, 4096, [](c & x) -> auto& { return x.scheduler.max_sequences; }),
-      number(
-          "scheduler", "step_tokens", 1, 1 << 20, [](c & x) -> auto& { return x.scheduler.step_tokens; }),
-      number(
-          "scheduler", "queue_limit", 1, 1 << 20, [](c & x) -> auto& { return x.scheduler.queue_limit; }),
-      number(
-          "tokenizer", "workers", 1, 64, [](c & x) -> auto& { return x.tokenizer.workers; }),
-      number(
-          "limits", "open_requests_per_client", 1, 1 << 20,
-          [](c & x) -> auto& { return x.limits.open_requests_per_client; }),
-      size(
-          "limits", "request", KiB, 64 * MiB, "1KiB to 64MiB",
-          [](c & x) -> auto& { return x.limits.request; }),
-      number(
-          "limits", "outbox_messages", 16, 1 << 20, [](c & x) -> auto& { return x.limits.outbox_messages; }),
-      paths(
-          "modules", "folders", [](c & x) -> auto& { return x.modules.folders; }),
-      path(
-          "modules", "store", true, [](c & x) -> auto& { return x.modules.store; }),
-      word(
-          "model", "name", true, [](c & x) -> auto& { return x.models.back().name; }),
-      path(
-          "model", "path", false, [](c & x) -> auto& { return x.models.back().path; }),
-      number(
-          "model", "max_context", 0, 1 << 24, [](c & x) -> auto& { return x.models.back().max_context; }),
+      endpoints("server", "listen", [](conf& x) { return &x.server.listen; }),
+      duration("server", "drain", 24h, "0s to 24h", [](conf& x) { return &x.server.drain; }),
+      choice("log", "level", {"debug", "info", "warning", "error", "off"},
+             [](conf& x) { return &x.log.level; }),
+      choice("log", "format", {"text", "json"}, [](conf& x) { return &x.log.format; }),
+      path("log", "file", true, [](conf& x) { return &x.log.file; }),
+      flag("log", "colour", [](conf& x) { return &x.log.colour; }),
+      file_word("device", "backend", [](conf& x) { return &x.device.backend; }),
+      number("device", "threads", 0, 1024, [](conf& x) { return &x.device.threads; }),
+      size("cache", "memory", MiB, 64 * TiB, "1MiB to 64TiB", [](conf& x) { return &x.cache.memory; }),
+      size_or_auto("cache", "block", KiB, 1024 * MiB, "1KiB to 1GiB", [](conf& x) { return &x.cache.block; }),
+      flag("cache", "prefix_cache", [](conf& x) { return &x.cache.prefix_cache; }),
+      number("scheduler", "max_sequences", 1, 4096, [](conf& x) { return &x.scheduler.max_sequences; }),
+      number("scheduler", "step_tokens", 1, 1 << 20, [](conf& x) { return &x.scheduler.step_tokens; }),
+      number("scheduler", "queue_limit", 1, 1 << 20, [](conf& x) { return &x.scheduler.queue_limit; }),
+      number("tokenizer", "workers", 1, 64, [](conf& x) { return &x.tokenizer.workers; }),
+      number("limits", "open_requests_per_client", 1, 1 << 20,
+             [](conf& x) { return &x.limits.open_requests_per_client; }),
+      size("limits", "request", KiB, 64 * MiB, "1KiB to 64MiB", [](conf& x) { return &x.limits.request; }),
+      number("limits", "outbox_messages", 16, 1 << 20, [](conf& x) { return &x.limits.outbox_messages; }),
+      paths("modules", "folders", [](conf& x) { return &x.modules.folders; }),
+      path("modules", "store", true, [](conf& x) { return &x.modules.store; }),
+      word("model", "name", [](conf& x) { return &x.models.back().name; }),
+      path("model", "path", false, [](conf& x) { return &x.models.back().path; }),
+      number("model", "max_context", 0, 1 << 24, [](conf& x) { return &x.models.back().max_context; }),
   };
   return table;
 }

@@ -12,13 +12,16 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// Module copies are per user: the folder of one user is never executed by another.
-fs::path user_cache() {
+// Module copies are per user: the folder of one user is never executed by another. In the folder for temporary files, where
+// everybody may write, it stands alone: no folder above it is anybody's but the system's.
+fs::path user_store() {
   if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache && *cache == '/')
-    return fs::path(cache) / "troupe";
+    return fs::path(cache) / "troupe" / "modules";
   if (const char* home = std::getenv("HOME"); home && *home == '/')
-    return fs::path(home) / ".cache" / "troupe";
-  return fs::temp_directory_path() / ("troupe-" + std::to_string(getuid()));
+    return fs::path(home) / ".cache" / "troupe" / "modules";
+  std::error_code problem;
+  const fs::path temporary = fs::temp_directory_path(problem);
+  return (problem ? fs::path("/tmp") : temporary) / ("troupe-modules-" + std::to_string(geteuid()));
 }
 
 // "lib", or what the distribution calls it ("lib/x86_64-linux-gnu").
@@ -43,7 +46,7 @@ install_paths install_at(const fs::path& prefix) {
   paths.modules = paths.libraries / "troupe" / "modules";
   paths.share = prefix / "share" / "troupe";
   paths.demo_model = paths.share / "demo" / "mixtral-demo";
-  paths.module_store = user_cache() / "modules";
+  paths.module_store = user_store();
   return paths;
 }
 

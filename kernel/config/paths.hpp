@@ -14,8 +14,9 @@ struct install_paths {
   std::filesystem::path modules;     // one .so per module
   std::filesystem::path share;       // default.toml, demo/
   std::filesystem::path demo_model;  // the checkpoint that is served when none is named
-  std::filesystem::path
-      module_store;  // content-addressed copies of modules, per user: $XDG_CACHE_HOME/troupe/modules
+  // Content-addressed copies of modules, per user: $XDG_CACHE_HOME/troupe/modules, else ~/.cache/troupe/modules, else
+  // troupe-modules-<user id> in the folder for temporary files.
+  std::filesystem::path module_store;
 
   std::filesystem::path backend(std::string_view device) const;  // "cpu": libraries/libtroupe-cpu.so
 };

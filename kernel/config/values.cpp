@@ -1,9 +1,11 @@
 // Sizes and durations with their units, and what only all keys together can tell.
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <charconv>
 #include <limits>
 #include <set>
+#include <system_error>
 #include <utility>
 
 #include "kernel/config/config.hpp"
@@ -37,7 +39,8 @@ std::optional<std::uint64_t> scale(const quantity& q,
   return std::nullopt;
 }
 
-// tcp://address:port (port * = any free one) or ipc://path.
+}  // namespace
+
 bool is_endpoint(std::string_view text) {
   if (text.starts_with("ipc://")) return text.size() > 6;
   if (!text.starts_with("tcp://")) return false;
@@ -50,8 +53,6 @@ bool is_endpoint(std::string_view text) {
   const auto [end, problem] = std::from_chars(port.data(), port.data() + port.size(), number);
   return problem == std::errc{} && end == port.data() + port.size() && number <= 65535;
 }
-
-}  // namespace
 
 std::optional<byte_count> parse_size(std::string_view text) {
   static constexpr std::array<std::pair<std::string_view, std::uint64_t>, 5> units = {
@@ -75,28 +76,40 @@ std::optional<std::chrono::milliseconds> parse_duration(std::string_view text) {
   return std::chrono::milliseconds(*ms);
 }
 
+std::uint64_t cache_section::block_for(std::uint64_t token_bytes) const {
+  static constexpr std::uint64_t least = 64 << 10, tokens = 16;
+  return block ? block->bytes : std::min(std::bit_ceil(std::max(least, tokens * token_bytes)), memory.bytes);
+}
+
+std::string name_of(const model_section& model) {
+  if (!model.name.empty()) return model.name;
+  std::error_code ignored;
+  const auto folder = (std::filesystem::absolute(model.path, ignored) / "").lexically_normal().parent_path();
+  return folder.has_filename() ? folder.filename().string() : folder.string();
+}
+
 result<void> check(const configuration& wanted) {
   for (const auto& endpoint : wanted.server.listen)
     if (!is_endpoint(endpoint))
-      return fail(
-          error_code::bad_config,
-          "server.listen: \"{}\" is no endpoint; expected tcp://address:port (port 0 or * = any free one) or "
-          "ipc://path",
-          endpoint);
-  if (wanted.cache.block.bytes > wanted.cache.memory.bytes)
+      return fail(error_code::bad_config,
+                  "server.listen: \"{}\" is no endpoint; expected tcp://address:port or ipc://path",
+                  endpoint);
+  const auto memory = wanted.cache.memory;
+  const auto block = wanted.cache.block;
+  if (block && block->bytes > memory.bytes)
     return fail(error_code::bad_config, "cache.block ({} bytes) is larger than cache.memory ({} bytes)",
-                wanted.cache.block.bytes, wanted.cache.memory.bytes);
-  if (wanted.cache.memory.bytes / wanted.cache.block.bytes > std::numeric_limits<std::uint32_t>::max())
+                block->bytes, memory.bytes);
+  if (block && memory.bytes / block->bytes > std::numeric_limits<std::uint32_t>::max())
     return fail(error_code::bad_config, "cache.memory holds more than 2^32 blocks; raise cache.block");
   if (wanted.scheduler.step_tokens < wanted.scheduler.max_sequences)
-    return fail(error_code::bad_config,
-                "scheduler.step_tokens ({}) is less than scheduler.max_sequences ({}): not every sequence "
-                "could advance "
-                "in a step",
-                wanted.scheduler.step_tokens, wanted.scheduler.max_sequences);
+    return fail(
+        error_code::bad_config,
+        "scheduler.step_tokens ({}) is less than scheduler.max_sequences ({}): not every sequence could "
+        "advance in a step",
+        wanted.scheduler.step_tokens, wanted.scheduler.max_sequences);
   std::set<std::string> names;
   for (const auto& model : wanted.models) {
-    const std::string name = model.name.empty() ? model.path.filename().string() : model.name;
+    const std::string name = name_of(model);
     if (!names.insert(name).second)
       return fail(error_code::bad_config, "two models are called \"{}\"; give one another name", name);
   }

@@ -137,8 +137,8 @@ TEST_F(StartErrors, WeightsThatAreNotThere) {
 }
 
 TEST_F(StartErrors, CacheBlockTooSmallForAToken) {
-  options_.config.cache.block = {1024};
-  EXPECT_ERROR(start(), bad_config, HasSubstr("block"));
+  options_.config.cache.block = config::byte_count{1024};
+  EXPECT_ERROR(start(), bad_config, HasSubstr("cache.block must be at least"));
 }
 
 TEST_F(StartErrors, NoSuchBackend) {

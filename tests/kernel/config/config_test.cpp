@@ -58,7 +58,7 @@ max_context = 100
   EXPECT_EQ(outcome->server.drain, 5min);
   EXPECT_EQ(outcome->log.file, "/base/logs/a.log");
   EXPECT_FALSE(outcome->log.colour);
-  EXPECT_EQ(outcome->cache.blocks(), (1u << 30) / 4096);
+  EXPECT_EQ(outcome->cache.block, config::byte_count{4096});
   EXPECT_EQ(outcome->scheduler.step_tokens, 2048u);
   EXPECT_EQ(outcome->modules.folders, (std::vector<fs::path>{"/base/more", "/abs"}));
   ASSERT_EQ(outcome->models.size(), 2u);
@@ -112,11 +112,17 @@ INSTANTIATE_TEST_SUITE_P(
                 "t.toml:2: modules.folders is \"one\"; expected a list of paths in quotes"},
         refusal{
             "nothing_to_listen", "[server]\nlisten = []",
-            "t.toml:2: server.listen is []; expected a list of endpoints such as [\"tcp://127.0.0.1:7410\"]"},
-        refusal{"endpoint", "[server]\nlisten = [\"127.0.0.1:7410\"]",
-                "t.toml: server.listen: \"127.0.0.1:7410\" is no endpoint; expected tcp://address:port (port "
-                "0 or * = any "
-                "free one) or ipc://path"},
+            "t.toml:2: server.listen is []; expected a list of endpoints such as [\"tcp://127.0.0.1:7410\"]: "
+            "tcp://address:port (port 0 or * = any free one) or ipc://path"},
+        refusal{"endpoint", "[server]\nlisten = [\"tcp://127.0.0.1:1\", \"127.0.0.1:7410\"]",
+                "t.toml:2: server.listen is [ 'tcp://127.0.0.1:1', '127.0.0.1:7410' ]; expected a list of "
+                "endpoints such as "
+                "[\"tcp://127.0.0.1:7410\"]: tcp://address:port (port 0 or * = any free one) or ipc://path"},
+        refusal{"backend", "[device]\nbackend = \"../cpu\"",
+                "t.toml:2: device.backend is \"../cpu\"; expected a name without blanks and slashes"},
+        refusal{"block_size", "[cache]\nblock = \"automatic\"",
+                "t.toml:2: cache.block is \"automatic\"; expected \"auto\" or a size such as \"64KiB\", 1KiB "
+                "to 1GiB"},
         refusal{"single_brackets", "[model]\npath = \"a\"",
                 "t.toml:1: \"model\" stands in double brackets, once per model: [[model]]"},
         refusal{"no_path", "\n[[model]]\nname = \"a\"",
@@ -124,6 +130,8 @@ INSTANTIATE_TEST_SUITE_P(
         refusal{"model_key", "[[model]]\npth = \"a\"",
                 "t.toml:2: unknown key \"pth\" in [model]; did you mean \"path\"?"},
         refusal{"same_name", "[[model]]\npath = \"x/a\"\n[[model]]\nname = \"a\"\npath = \"y\"",
+                "t.toml: two models are called \"a\"; give one another name"},
+        refusal{"same_folder", "[[model]]\npath = \"x/a\"\n[[model]]\npath = \"y/a/\"",
                 "t.toml: two models are called \"a\"; give one another name"},
         refusal{"block", "[cache]\nmemory = \"1MiB\"\nblock = \"2MiB\"",
                 "t.toml: cache.block (2097152 bytes) is larger than cache.memory (1048576 bytes)"},
@@ -183,6 +191,47 @@ TEST(Config, RefusesAssignmentsThatFitNoKey) {
   EXPECT_EQ(text("device.threads=lots"), "device.threads is lots; expected a whole number from 0 to 1024");
   EXPECT_EQ(text("model.name=x"), "\"model.name\": models cannot be set this way; name folders with --model");
   EXPECT_EQ(c, config::configuration{});
+}
+
+TEST(Config, ChoosesBlocksThatHoldSixteenTokensUnlessTold) {
+  config::cache_section cache;
+  const std::uint64_t KiB = 1024;
+  EXPECT_EQ(cache.block_for(0), 64 * KiB) << "a model without keys and values";
+  EXPECT_EQ(cache.block_for(128), 64 * KiB);
+  EXPECT_EQ(cache.block_for(4 * KiB), 64 * KiB);
+  EXPECT_EQ(cache.block_for(4 * KiB + 1), 128 * KiB);
+  EXPECT_EQ(cache.block_for(256 * KiB), 4096 * KiB) << "Mixtral 8x7B in f32";
+  cache.memory = {1024 * KiB};
+  EXPECT_EQ(cache.block_for(256 * KiB), 1024 * KiB) << "never more than there is";
+  cache.block = config::byte_count{4096};
+  EXPECT_EQ(cache.block_for(256 * KiB), 4096u) << "what the operator wrote";
+}
+
+TEST(Config, TakesBlocksThatTheServerChooses) {
+  EXPECT_EQ(parse("[cache]\nblock = \"auto\"")->cache.block, std::nullopt);
+  config::configuration c;
+  ASSERT_TRUE(config::assign(c, "cache.block=8KiB"));
+  EXPECT_EQ(c.cache.block, config::byte_count{8192});
+  ASSERT_TRUE(config::assign(c, "cache.block=auto"));
+  EXPECT_EQ(c.cache.block, std::nullopt);
+}
+
+TEST(Config, NamesAModelAfterItsFolderHoweverThePathIsSpelt) {
+  for (const char* path :
+       {"/models/mixtral", "/models/mixtral/", "/models/mixtral/.", "/models/x/../mixtral//"})
+    EXPECT_EQ(config::name_of({.path = path}), "mixtral") << path;
+  EXPECT_EQ(config::name_of({.path = "."}), fs::current_path().filename());
+  EXPECT_EQ(config::name_of({.path = "/"}), "/");
+  EXPECT_EQ(config::name_of({.name = "mine", .path = "/models/mixtral"}), "mine");
+}
+
+TEST(Config, ChecksEndpointsThatNoParserSaw) {
+  config::configuration c;
+  c.server.listen = {"127.0.0.1:7410"};
+  const auto outcome = config::check(c);
+  ASSERT_FALSE(outcome);
+  EXPECT_EQ(outcome.error().text,
+            "server.listen: \"127.0.0.1:7410\" is no endpoint; expected tcp://address:port or ipc://path");
 }
 
 TEST(Config, ReadsSizesAndDurationsWithUnits) {

@@ -1,8 +1,10 @@
 #include "kernel/config/paths.hpp"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdlib>
+#include <string>
 
 namespace {
 
@@ -26,6 +28,17 @@ TEST(Paths, KeepsModuleCopiesInTheUsersCache) {
   unsetenv("XDG_CACHE_HOME");
   setenv("HOME", "/home/someone", 1);
   EXPECT_EQ(config::install_at("/x").module_store, "/home/someone/.cache/troupe/modules");
+}
+
+TEST(Paths, KeepsModuleCopiesAmongTemporaryFilesWithoutAHome) {
+  unsetenv("XDG_CACHE_HOME");
+  unsetenv("HOME");
+  const auto name = "troupe-modules-" + std::to_string(geteuid());
+  setenv("TMPDIR", TROUPE_BINARY_DIR, 1);
+  EXPECT_EQ(config::install_at("/x").module_store, TROUPE_BINARY_DIR "/" + name);
+  setenv("TMPDIR", "/nowhere/at/all", 1);
+  EXPECT_EQ(config::install_at("/x").module_store, "/tmp/" + name);
+  unsetenv("TMPDIR");
 }
 
 }  // namespace
