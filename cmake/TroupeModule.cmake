@@ -1,9 +1,12 @@
-# troupe_add_module(<name> SOURCES ... [NO_INSTALL]): a module, built so that it can be loaded, replaced and unloaded while
+# troupe_add_module(<name> SOURCES ... [NO_INSTALL]): a module in C or C++, built so that it can be loaded, replaced and unloaded while
 # Troupe runs. Output: <build>/lib/troupe/modules/<name>.so; installed to <libdir>/troupe/modules, where Troupe looks for it.
 #
 # Works the same in Troupe's own tree and after find_package(Troupe). The library exports troupe_module_entry and nothing
 # else. -fno-gnu-unique and hidden visibility: a unique symbol keeps a library mapped after its close and shares statics
 # between two versions. -z defs: an undefined symbol is an error now instead of at load.
+#
+# A module in plain C needs troupe::abi, the one header; C++ is neither needed nor looked for then. Any other source takes
+# troupe::sdk and with it FlatBuffers' headers.
 include(GNUInstallDirs)
 include(CheckCXXCompilerFlag)
 set(TROUPE_MODULE_MAP "${CMAKE_CURRENT_LIST_DIR}/TroupeModule.map" CACHE INTERNAL "what a module exports")
@@ -14,17 +17,27 @@ function(troupe_add_module name)
     message(FATAL_ERROR "troupe_add_module(${name}): expected SOURCES and files, found: ${ARGN}")
   endif()
   add_library(${name} MODULE ${ARG_SOURCES})
-  target_link_libraries(${name} PRIVATE troupe::sdk)
+  set(others ${ARG_SOURCES})
+  list(FILTER others EXCLUDE REGEX "\\.[ch]$")
+  if(others)
+    get_property(problem GLOBAL PROPERTY TROUPE_SDK_PROBLEM)
+    if(problem)
+      message(FATAL_ERROR "troupe_add_module(${name}): ${problem}")
+    endif()
+    target_link_libraries(${name} PRIVATE troupe::sdk)
+    check_cxx_compiler_flag(-fno-gnu-unique TROUPE_HAS_NO_GNU_UNIQUE)
+    if(TROUPE_HAS_NO_GNU_UNIQUE)
+      target_compile_options(${name} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-fno-gnu-unique>)
+    endif()
+  else()
+    target_link_libraries(${name} PRIVATE troupe::abi)
+  endif()
   set_target_properties(${name} PROPERTIES
     PREFIX ""
     C_VISIBILITY_PRESET hidden
     CXX_VISIBILITY_PRESET hidden
     VISIBILITY_INLINES_HIDDEN ON
     LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib/troupe/modules)
-  check_cxx_compiler_flag(-fno-gnu-unique TROUPE_HAS_NO_GNU_UNIQUE)
-  if(TROUPE_HAS_NO_GNU_UNIQUE)
-    target_compile_options(${name} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-fno-gnu-unique>)
-  endif()
   target_link_options(${name} PRIVATE -Wl,-z,defs -Wl,--exclude-libs,ALL "-Wl,--version-script=${TROUPE_MODULE_MAP}")
   set_property(TARGET ${name} APPEND PROPERTY LINK_DEPENDS "${TROUPE_MODULE_MAP}")
   if(TARGET troupe_build)  # in Troupe's own tree: its warnings, and the instrumentation of the program that will load it

@@ -1,0 +1,10 @@
+# troupe_flatbuffers_version(<variable> <include folder>): "2.0.8", read from FlatBuffers' own header; empty if it tells none.
+function(troupe_flatbuffers_version variable folder)
+  set(version)
+  if(EXISTS "${folder}/flatbuffers/base.h")
+    file(STRINGS "${folder}/flatbuffers/base.h" lines REGEX "#define FLATBUFFERS_VERSION_(MAJOR|MINOR|REVISION) +[0-9]+")
+    string(REGEX MATCHALL "[0-9]+" version "${lines}")
+    list(JOIN version "." version)
+  endif()
+  set(${variable} "${version}" PARENT_SCOPE)
+endfunction()
