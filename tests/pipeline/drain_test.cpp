@@ -6,6 +6,7 @@
 #include <future>
 #include <string>
 
+#include "kernel/supervision/supervisor.hpp"
 #include "tests/support/demo_server.hpp"
 
 namespace troupe::test {
@@ -74,9 +75,23 @@ TEST(Drain, IsCutShortByStopNow) {
   auto stream = open_stream(server, 30'000);
   auto drained = std::async(std::launch::async, [&] { return running->drain_and_stop(10min); });
   std::this_thread::sleep_for(100ms);
+  const auto begin = std::chrono::steady_clock::now();
   running->stop_now();
   EXPECT_FALSE(drained.get());
-  EXPECT_NE(outcome_of(stream), error_code::none);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 5s);
+  EXPECT_EQ(outcome_of(stream), error_code::shutting_down);
+}
+
+TEST(Drain, EndsWhenTheGatewayDiesMeanwhile) {
+  demo_server running;
+  const auto server = running.connect();
+  auto stream = open_stream(server, 30'000);
+  auto drained = std::async(std::launch::async, [&] { return running->drain_and_stop(10min); });
+  std::this_thread::sleep_for(100ms);
+  const auto begin = std::chrono::steady_clock::now();
+  supervision::stop(running->actors().find("gateway"), caf::exit_reason::kill);
+  EXPECT_FALSE(drained.get());
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 5s);
 }
 
 TEST(Drain, OfAnIdleServerIsOverAtOnce) {
@@ -91,7 +106,7 @@ TEST(Drain, IsNotNeededToDestroyAServerWithOpenStreams) {
   const auto server = running.connect();
   auto stream = open_stream(server, 30'000);
   running.destroy();
-  EXPECT_NE(outcome_of(stream), error_code::none);
+  EXPECT_EQ(outcome_of(stream), error_code::shutting_down);
 }
 
 }  // namespace
