@@ -72,9 +72,9 @@ hf_tokenizer::hf_tokenizer(const boost::json::value& document, tokenizer_names n
 // drops text. Where the normalizer makes text shorter by a known factor, a token takes up more by the same factor.
 std::size_t hf_tokenizer::measure_tokens(const boost::json::value& document) const {
   const std::size_t factor = most_shrinking(part(document, "normalizer"));
-  const setting pre_tokenizer = part(document, "pre_tokenizer");
+  const setting splitter = part(document, "pre_tokenizer");
   const bool strips = std::ranges::any_of(added_, [](const added_token& t) { return t.lstrip || t.rstrip; });
-  if (factor == 0 || strips || drops_text(pre_tokenizer) || !model_.keeps_text(is_byte_level(pre_tokenizer)))
+  if (factor == 0 || strips || drops_text(splitter) || !model_.keeps_text(is_byte_level(splitter)))
     return 0;
   std::size_t longest = 4;
   for (const auto& e : tokens_) longest = std::max(longest, e.token.size());

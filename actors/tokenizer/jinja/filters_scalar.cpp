@@ -229,7 +229,7 @@ value f_tojson(budget& b, const value& in, const call_arguments& a) {
   style.sort_keys = p.flag(3, false);
   if (p.has(1) && !p.at(1).is_none()) {
     style.indented = true;
-    style.item_separator = ",";
+    style.item_separator.assign(1, ',');
     const integer width = p.at(1).is_string() ? 0 : p.whole(1, 0);
     if (width > 1000) raise("tojson(): indent is too large");
     style.indent = p.at(1).is_string()
