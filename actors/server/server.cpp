@@ -5,10 +5,8 @@
 #include <caf/actor_cast.hpp>
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
-#include <caf/event_based_actor.hpp>
 #include <caf/scoped_actor.hpp>
 #include <caf/send.hpp>
-#include <future>
 #include <memory>
 #include <utility>
 
@@ -96,20 +94,6 @@ result<std::shared_ptr<gateway::zmq_door>> open_door(const config::configuration
   return gateway::open_zmq_door(options);
 }
 
-// Asks the gateway to drain. `answer` gets its word, or false if it ends first: an actor that dies takes the answers
-// that it still owed with it, in silence.
-void drainer(caf::event_based_actor* self, const gateway_actor& gateway, std::uint64_t deadline_ms,
-             const std::shared_ptr<std::promise<bool>>& answer) {
-  const auto finish = [self, answer](bool in_time) {
-    answer->set_value(in_time);
-    self->quit();
-  };
-  self->set_down_handler([finish](const caf::down_msg&) { finish(false); });
-  self->monitor(gateway);
-  self->request(gateway, caf::infinite, drain_atom::value, deadline_ms)
-      .then([finish](bool in_time) { finish(in_time); }, [finish](const caf::error&) { finish(false); });
-}
-
 }  // namespace
 
 // In the order of their making; the door outlives the actors, which may still send through it.
@@ -144,10 +128,13 @@ struct server::parts {
   bool drain(std::chrono::milliseconds deadline) {
     const auto gateway = caf::actor_cast<gateway_actor>(pipeline.actors->find("gateway"));
     if (!gateway) return false;
-    auto answer = std::make_shared<std::promise<bool>>();
-    auto finished = answer->get_future();
-    system.spawn(drainer, gateway, static_cast<std::uint64_t>(deadline.count()), std::move(answer));
-    return finished.get();
+    caf::scoped_actor self{system};
+    self->monitor(gateway);
+    // Sent, not requested: an actor that dies takes the answers that it still owed with it, in silence, but its monitors hear.
+    self->send(gateway, drain_atom::value, static_cast<std::uint64_t>(deadline.count()));
+    bool in_time = false;
+    self->receive([&](bool answer) { in_time = answer; }, [](const caf::down_msg&) {});
+    return in_time;
   }
 
   pipeline_parts pipeline;

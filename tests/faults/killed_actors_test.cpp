@@ -167,7 +167,8 @@ TEST(KilledActors, EndTheServerWhenTheyDieAgainAndAgain) {
     read_all(stream);
     ADD_FAILURE() << "the stream has ended as if nothing had been";
   } catch (const client::failure& f) {
-    EXPECT_EQ(f.code(), error_code::shutting_down) << f.what();
+    // By the server's end, or before it as the one in whose steps the device died.
+    EXPECT_TRUE(f.code() == error_code::shutting_down || f.code() == error_code::internal) << f.what();
   }
 }
 

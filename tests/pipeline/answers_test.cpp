@@ -112,10 +112,17 @@ TEST(Pipeline, ServesSeveralModelsAtOnce) {
   EXPECT_FALSE(a.empty());
   EXPECT_EQ(a, b);
   EXPECT_EQ(server.models().at(1).context_tokens, 64u);
-  auto long_one = long_request(100);
+  client::generate_request long_one;
   long_one.model = "b";
+  long_one.prompt = client::token_prompt{std::vector<std::int32_t>(65, 300)};
   auto stream = server.generate(long_one);
-  EXPECT_THROW(read_all(stream), client::failure);
+  try {
+    read_all(stream);
+    FAIL() << "answered";
+  } catch (const client::failure& refused) {
+    EXPECT_EQ(refused.code(), error_code::context_exceeded);
+    EXPECT_THAT(refused.what(), testing::HasSubstr("64"));
+  }
 }
 
 TEST(Pipeline, ListensAtSeveralEndpoints) {

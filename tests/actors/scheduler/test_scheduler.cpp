@@ -101,7 +101,7 @@ TEST(Scheduler, GivesUpRequestsThatNoExecutorSurvives) {
   device.fails = [] { return true; };
   engine_actors w(device);
   submit_some(w, 2);
-  for (int i = 0; i < 5; ++i) {
+  for (int i = 0; i < 7; ++i) {  // two with both in flight, two more for each alone
     w.run_all();
     w.spawn("executor");
     w.announce("executor");
