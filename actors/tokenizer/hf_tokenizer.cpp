@@ -74,8 +74,7 @@ std::size_t hf_tokenizer::measure_tokens(const boost::json::value& document) con
   const std::size_t factor = most_shrinking(part(document, "normalizer"));
   const setting splitter = part(document, "pre_tokenizer");
   const bool strips = std::ranges::any_of(added_, [](const added_token& t) { return t.lstrip || t.rstrip; });
-  if (factor == 0 || strips || drops_text(splitter) || !model_.keeps_text(is_byte_level(splitter)))
-    return 0;
+  if (factor == 0 || strips || drops_text(splitter) || !model_.keeps_text(is_byte_level(splitter))) return 0;
   std::size_t longest = 4;
   for (const auto& e : tokens_) longest = std::max(longest, e.token.size());
   for (const auto& t : added_)

@@ -90,9 +90,10 @@ tensor_ref attention(builder& b, const builder::scoped& layer, const mixtral_con
   const std::uint64_t queries = std::uint64_t{c.heads} * c.head_dim,
                       keys = std::uint64_t{c.kv_heads} * c.head_dim;
   const weight_options rows = {.partition = Partition::rows}, columns = {.partition = Partition::columns};
-  const auto q = b.linear(h, layer.weight("self_attn.q_proj.weight", {queries, c.hidden}, rows));  // [T, H·Dh]
-  const auto k = b.linear(h, layer.weight("self_attn.k_proj.weight", {keys, c.hidden}, rows));     // [T, K·Dh]
-  const auto v = b.linear(h, layer.weight("self_attn.v_proj.weight", {keys, c.hidden}, rows));     // [T, K·Dh]
+  const auto q =
+      b.linear(h, layer.weight("self_attn.q_proj.weight", {queries, c.hidden}, rows));          // [T, H·Dh]
+  const auto k = b.linear(h, layer.weight("self_attn.k_proj.weight", {keys, c.hidden}, rows));  // [T, K·Dh]
+  const auto v = b.linear(h, layer.weight("self_attn.v_proj.weight", {keys, c.hidden}, rows));  // [T, K·Dh]
   const auto out = b.attention(
       b.rope(q, rope), b.rope(k, rope), v, cache,
       {.heads = c.heads, .kv_heads = c.kv_heads, .head_dim = c.head_dim, .cache_layer = i});  // [T, H·Dh]

@@ -35,7 +35,7 @@ struct sampled_token {
   std::int32_t token = -1;
   float logprob = 0;  // natural log under the raw logits (before bias, penalties and temperature)
   std::vector<token_alternative> top;  // most likely first, lower id first among equals
-  bool finite = true;                  // false: nothing to choose (NaN, +inf, all -inf or banned); token is -1
+  bool finite = true;  // false: nothing to choose (NaN, +inf, all -inf or banned); token is -1
 };
 
 }  // namespace troupe::ops
