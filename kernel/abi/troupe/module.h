@@ -48,8 +48,7 @@ extern "C" {
 /* What kind of failure. Troupe treats numbers that it does not know as TROUPE_FAILED. */
 typedef int32_t troupe_status;
 #define TROUPE_OK 0
-#define TROUPE_BAD_CONFIG \
-  1 /* config.json lacks a key, or a value is of the wrong type or impossible; the text names the key */
+#define TROUPE_BAD_CONFIG 1  /* config.json: a key is missing, mistyped or impossible; the text names it */
 #define TROUPE_UNSUPPORTED 2 /* config.json is fine, but asks for a variant that this module does not build */
 #define TROUPE_FAILED 3      /* a fault of the module: anything else */
 
