@@ -89,10 +89,12 @@ TEST(KilledClients, LeaveThePoolFullAndTheProcessNoLarger) {
   }
   ASSERT_TRUE(all_free(watcher, std::chrono::seconds(5)))
       << "blocks or requests of dead clients are still held";
-  const auto grown = static_cast<double>(server.resident_bytes()) / static_cast<double>(size_after_warm_up);
-  std::printf("resident size after %d kills: %.3f of that after %d\n", rounds * at_once, grown,
-              rounds * at_once / 5);
-  EXPECT_LT(grown, 1.02);
+  // The allocator grows in steps of some hundred kilobytes, whatever is kept; 2 MiB are below 3 kB for each client killed.
+  const auto size = server.resident_bytes();
+  std::printf("resident size after %d kills: %llu kB, after %d: %llu kB\n", rounds * at_once,
+              static_cast<unsigned long long>(size >> 10), rounds * at_once / 5,
+              static_cast<unsigned long long>(size_after_warm_up >> 10));
+  EXPECT_LT(size, size_after_warm_up + (std::uint64_t{2} << 20));
   EXPECT_LE(server.open_files(), files_after_warm_up + 2);
   EXPECT_EQ(server.terminate(), 0);
 }
