@@ -59,6 +59,7 @@ void batch_planner::abort_destination(std::uint32_t destination) {
     sequence& s = *(i++)->second;
     if (s.destination == destination) drop(s);
   }
+  writer_.forget(destination);
 }
 
 // ---- life of a sequence -------------------------------------------------------------------------------

@@ -39,6 +39,8 @@ struct planner_options {
   std::uint32_t queue_limit = 1024;  // sequences that wait; those that go back to the queue do not count
   std::uint32_t plans_in_flight = 2;
   std::uint32_t lease_ahead = 8;  // tokens; blocks are asked for that early
+  // No step is planned while that many tokens wait for one destination that does not take them.
+  std::uint32_t backlog_tokens = 16'384;
   std::uint32_t max_failures =
       3;                         // executors that may end with a sequence in flight before it is given up ...
   std::uint32_t suspicious = 2;  // ... and as many before it has to run alone
@@ -74,7 +76,9 @@ class batch_planner {
   std::optional<message<wire::Lease>> next_lease();  // its number is lease() from then on
   std::uint64_t lease() const { return lease_; }
   std::optional<message<wire::StepPlan>> next_plan(std::uint64_t now_ns);
+  // For destinations that may have another batch; each batch is to be answered by tokens_taken.
   void take_tokens(std::vector<token_batch>& out) { writer_.take(out); }
+  void tokens_taken(std::uint32_t destination) { writer_.taken(destination); }
 
   // ---- status ----
   bool idle() const { return waiting_.empty() && running_.empty(); }

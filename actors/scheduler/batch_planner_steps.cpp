@@ -150,6 +150,7 @@ void batch_planner::plan_chunks(sent_plan& plan, const sequence* alone, std::uin
 
 std::optional<message<wire::StepPlan>> batch_planner::next_plan(std::uint64_t now_ns) {
   if (!ready() || in_flight_.size() >= options_.plans_in_flight) return std::nullopt;
+  if (writer_.backlog() >= options_.backlog_tokens) return std::nullopt;
   make_room(now_ns);
   const sequence* alone = suspect();
   if (alone != nullptr && !only_in_flight(*alone)) return std::nullopt;

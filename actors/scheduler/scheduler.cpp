@@ -27,6 +27,7 @@ struct scheduler_state {
   std::vector<token_sink> destinations;  // by number; null: gone
   std::unordered_map<caf::actor_addr, std::uint32_t> numbers;
   std::vector<token_batch> batches;
+  std::uint64_t batches_sent = 0;
   bool ticking = false;
 
   void trace(hop where, std::uint64_t step) const {
@@ -56,6 +57,20 @@ void ask_for_blocks(scheduler_pointer self, const message<wire::Lease>& lease) {
           [self, number](const caf::error&) { self->state.planner->lease_failed(number); });
 }
 
+// The empty answer says that the destination has worked the batch off. One that dies owes it for ever; bury() knows.
+void tell(scheduler_pointer self, std::uint32_t number, message<wire::TokenBatch> batch) {
+  const token_sink& destination = self->state.destinations[number];
+  if (!destination) return;
+  self->state.trace(hop::batch_sent, self->state.batches_sent++);
+  self->request(destination, caf::infinite, std::move(batch))
+      .then(
+          [self, number] {
+            self->state.planner->tokens_taken(number);
+            pump(self);
+          },
+          [](const caf::error&) {});
+}
+
 // Sends whatever the planner has to say now.
 void pump(scheduler_pointer self) {
   scheduler_state& s = self->state;
@@ -76,8 +91,7 @@ void pump(scheduler_pointer self) {
   }
   s.batches.clear();
   s.planner->take_tokens(s.batches);
-  for (token_batch& b : s.batches)
-    if (s.destinations[b.destination]) self->send(s.destinations[b.destination], std::move(b.batch));
+  for (token_batch& b : s.batches) tell(self, b.destination, std::move(b.batch));
   if (s.ticking || s.planner->idle()) return;
   s.ticking = true;
   self->delayed_send(scheduler_actor{self}, s.options.tick, tick_atom_v);
@@ -166,7 +180,7 @@ scheduler_actor::behavior_type scheduler(scheduler_pointer self, scheduler_optio
             self->state.trace(hop::result_taken, result->step());
             self->state.planner->result(*result, now_ns(self));
             pump(self);
-            self->state.trace(hop::tokens_sent, result->step());
+            self->state.trace(hop::tokens_told, result->step());
           },
           [self](tick_atom) {
             self->state.ticking = false;

@@ -1,12 +1,15 @@
 // Decides which sequences of one model compute what, step by step; batch_planner does the thinking.
-//   hears    Submit       from tokenizer   the sender gets the sequence's tokens: one TokenBatch per step and tokenizer, until an end
-//            Abort        from tokenizer   no answer, no further token; blocks are free within one step
+//   hears    Submit       from tokenizer   the sender gets the sequence's tokens in TokenBatches, until an end
+//            Abort        from tokenizer   no answer; nothing more is computed and blocks are free within one step, but what
+//                                          waited for the tokenizer still comes
 //            StepResult   from executor
 //            ModelLoaded  from host        steps run from then on; told on to the cache-manager before its first lease
 //            peer         from supervisor  "executor" and "cache_manager"; others are ignored
 //            status       from gateway     answers SchedulerStatus
 //            tick         from itself      while there are sequences: deadlines
-//   sends    Lease, Release to cache_manager; StepPlan to executor, at most `plans_in_flight` unanswered
+//   sends    Lease, Release to cache_manager; StepPlan to executor, at most `plans_in_flight` unanswered; TokenBatch to each
+//            tokenizer that has sequences in the step, as a request with an empty answer: one that has two unanswered gets
+//            the tokens of the following steps in one batch as soon as it answers. Past `backlog_tokens` no step is planned
 //   waits    never: while the model is not ready sequences wait in the queue, which is bounded
 //   peers    a tokenizer that ends: its sequences are dropped. Executor or cache-manager end: all sequences go back to the
 //            queue with their tokens and are computed again when the successor is there; their streams go on

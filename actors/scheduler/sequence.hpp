@@ -40,6 +40,10 @@ struct sequence {
   bool begun = false;        // the executor was told of it
   bool decoding = false;     // all chunks of `tokens` are planned
   bool prompt_told = false;  // prompt log-probabilities are delivered
+  struct {
+    std::uint64_t batch = 0;
+    std::uint32_t place = 0;
+  } told;  // where the token writer put its last token
   std::uint32_t failures =
       0;  // executors that ended with it in flight, since it was last cleared of suspicion
   std::uint32_t survived = 0;  // tokens that it has sampled since the last of them

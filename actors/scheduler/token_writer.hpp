@@ -1,10 +1,13 @@
-// Collects what a step brought to the sequences of each destination; one TokenBatch per destination.
+// Collects what the steps brought to the sequences of each destination. A destination that has not taken its last batches
+// gets no more of them: what comes meanwhile waits and is told in one, so that a slow reader gets fewer and larger
+// messages, never a growing mailbox.
 #pragma once
 
 #include <flatbuffers/flatbuffers.h>
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -22,20 +25,47 @@ struct token_batch {
 
 class token_writer {
  public:
+  // Batches that a destination may have without having said that it took them.
+  static constexpr std::uint32_t batches_under_way = 2;
+
   // A sampled token and what came with it. `s` holds it already. With its first token goes what is known of the prompt.
   void add_token(sequence& s, const wire::SequenceStep& step);
   // The end of a sequence without a token: in an error, or (error none) because nothing may be generated.
   void add_end(const sequence& s, error_code error, std::string_view text);
 
-  // What was collected since the last call, appended to `out`.
+  // What waits for destinations that may have another batch, appended to `out`.
   void take(std::vector<token_batch>& out);
+  // The destination has worked off one of its batches.
+  void taken(std::uint32_t destination);
+  // The destination is gone: nothing waits for it any more.
+  void forget(std::uint32_t destination);
+
+  // Tokens that wait, for the destination that most wait for.
+  std::uint32_t backlog() const;
 
  private:
+  struct delta {
+    std::uint64_t stream = 0;
+    std::uint32_t choice = 0;
+    std::vector<flatbuffers::Offset<wire::TokenLogprob>> tokens;
+    flatbuffers::Offset<flatbuffers::Vector<flatbuffers::Offset<wire::TokenLogprob>>> prompt;
+    wire::FinishReason finish = wire::FinishReason::none;
+    std::int32_t stop_token = -1;
+    error_code error = error_code::none;
+    flatbuffers::Offset<flatbuffers::String> error_text;
+    std::optional<wire::SequenceUsage> usage;
+  };
   struct destination {
     flatbuffers::FlatBufferBuilder builder{1024};
-    std::vector<flatbuffers::Offset<wire::TokenDelta>> deltas;
+    std::vector<delta> deltas;  // the first `used` of them; the others are kept for their memory
+    std::size_t used = 0;
+    std::uint32_t tokens = 0;     // in deltas
+    std::uint32_t under_way = 0;  // batches
+    std::uint64_t batch = 1;      // number of the one that is being filled
   };
   destination& of(const sequence& s);
+  static delta& add_delta(destination& d, const sequence& s);
+  static message<wire::TokenBatch> write(destination& d);
 
   std::vector<std::unique_ptr<destination>> destinations_;  // by number
   std::vector<flatbuffers::Offset<wire::TokenLogprob>> prompt_;

@@ -18,7 +18,7 @@
 namespace troupe::bench {
 namespace {
 
-std::vector<double> differences(const std::vector<std::array<double, 8>>& table, hop from, hop to,
+std::vector<double> differences(const std::vector<std::array<double, 9>>& table, hop from, hop to,
                                 std::uint64_t first, std::uint64_t last) {
   std::vector<double> x;
   for (std::uint64_t s = first; s < last; ++s) {
@@ -232,15 +232,15 @@ std::vector<double> recorder::intervals(hop at, std::uint64_t first, std::uint64
   return x;
 }
 
-std::vector<double> recorder::to_door(std::uint64_t first, std::uint64_t last) const {
+std::vector<double> recorder::to_door() const {
   std::vector<double> sent;
-  for (const auto& m : marks_)
-    if (m[static_cast<std::size_t>(hop::tokens_sent)] > 0)
-      sent.push_back(m[static_cast<std::size_t>(hop::tokens_sent)]);
-  constexpr std::size_t endings = 3;  // steps that only told the executor what had ended
-  if (arrivals_.size() + endings < sent.size() || arrivals_.size() < last || sent.size() < last) return {};
+  for (const auto& m : batches_)
+    if (m[static_cast<std::size_t>(hop::batch_sent)] > 0)
+      sent.push_back(m[static_cast<std::size_t>(hop::batch_sent)]);
+  if (arrivals_.size() != sent.size()) return {};
   std::vector<double> x;
-  for (std::uint64_t i = first; i < last; ++i) x.push_back(arrivals_[i] - sent[i]);
+  for (std::size_t i = sent.size() / 10; i < sent.size() - sent.size() / 10; ++i)
+    x.push_back(arrivals_[i] - sent[i]);
   return x;
 }
 

@@ -12,9 +12,11 @@ namespace troupe::bench {
 // When each step was where. Each entry is written by one thread and read behind the end of all.
 class recorder {
  public:
-  explicit recorder(std::size_t steps) : marks_(steps), leases_(steps) { arrivals_.reserve(steps); }
+  explicit recorder(std::size_t steps) : marks_(steps), leases_(steps), batches_(steps) {
+    arrivals_.reserve(steps);
+  }
   void mark(hop where, std::uint64_t step) {
-    auto& table = where == hop::leases_asked || where == hop::leases_granted ? leases_ : marks_;
+    auto& table = table_of(where);
     if (step < table.size()) table[step][static_cast<std::size_t>(where)] = now_us();
   }
   void arrived_at_door(std::size_t replies) {
@@ -25,13 +27,17 @@ class recorder {
   std::vector<double> leases() const;
   // From one step to the next.
   std::vector<double> intervals(hop at, std::uint64_t first, std::uint64_t last) const;
-  // From "tokens sent" to the door: the n-th step that brought tokens is the n-th parcel of replies. Empty if a parcel is
-  // missing (a step whose texts all had to wait for more tokens).
-  std::vector<double> to_door(std::uint64_t first, std::uint64_t last) const;
+  // From the sending of a batch of tokens to the door: the n-th batch is the n-th parcel of replies, all from the middle
+  // of the run. Empty if a parcel is missing (a batch whose texts all had to wait for more tokens).
+  std::vector<double> to_door() const;
 
  private:
-  using marks = std::array<double, 8>;
-  std::vector<marks> marks_, leases_;
+  using marks = std::array<double, 9>;
+  std::vector<marks>& table_of(hop where) {
+    if (where == hop::batch_sent) return batches_;
+    return where == hop::leases_asked || where == hop::leases_granted ? leases_ : marks_;
+  }
+  std::vector<marks> marks_, leases_, batches_;
   std::vector<double> arrivals_;
 };
 

@@ -50,15 +50,16 @@ void print_hops(const settings& s, const recorder& times, const plain_times& pla
   row("executor: run and send the result", between(hop::plan_taken, hop::result_sent),
       fmt::format("{} bytes", plain.result_bytes));
   row("result on its way", between(hop::result_sent, hop::result_taken));
-  row("scheduler: result, next plan, tokens sent", between(hop::result_taken, hop::tokens_sent),
+  row("scheduler: result, next plan, tokens told", between(hop::result_taken, hop::tokens_told),
       fmt::format("{} bytes", plain.token_bytes));
   const auto leases = times.leases();
   row("lease: asked to granted", figures_of(leases),
       fmt::format("{:.2f} per step", static_cast<double>(leases.size()) / s.steps));
-  if (const auto out = times.to_door(first_step(s), last_step(s)); !out.empty())
-    row("tokens sent to chunks at the door", figures_of(out),
-        fmt::format("{:.0f} chunks of {} bytes; a backlog where steps outrun the text", plain.chunks,
-                    plain.chunk_bytes));
+  if (const auto out = times.to_door(); !out.empty())
+    row("batch of tokens sent to chunks at the door", figures_of(out),
+        fmt::format("{:.2f} per step, {:.0f} chunks of {} bytes or more",
+                    static_cast<double>(out.size()) / static_cast<double>(last_step(s) - first_step(s)),
+                    plain.chunks, plain.chunk_bytes));
 }
 
 void print_plain(const plain_times& plain) {

@@ -80,7 +80,10 @@ class plain_loop {
     planner_.take_tokens(batches_);
     const double planned = now_us();
     std::size_t bytes = 0, chunks = 0;
-    for (const auto& batch : batches_) read(*batch.batch, bytes, chunks);
+    for (const auto& batch : batches_) {
+      read(*batch.batch, bytes, chunks);
+      planner_.tokens_taken(batch.destination);
+    }
     const double read = now_us();
     if (counts) {
       times_.runner.push_back(ran - begin);

@@ -25,8 +25,10 @@ struct stream_log {
   wire::SubmitT submit;
   std::vector<std::int32_t> tokens;
   std::vector<std::unique_ptr<wire::TokenLogprobT>> prompt;
+  std::uint32_t deltas = 0;
   std::uint32_t prompts = 0;  // deltas that brought prompt log-probabilities
   bool over = false;
+  bool aborted = false;
   wire::FinishReason finish = wire::FinishReason::none;
   error_code error = error_code::none;
   std::string text;
@@ -38,6 +40,7 @@ struct world_options {
   planner_options planner;
   recall_options device;
   bool prefix_caching = true;
+  bool slow_reader = false;  // takes a batch of tokens only as an event of its own
 };
 
 class planner_world {
@@ -68,7 +71,7 @@ class planner_world {
   }
   void abort(std::uint64_t stream) {
     planner->abort(*abort_of(stream));
-    streams[stream].over = true;
+    streams[stream].over = streams[stream].aborted = true;
     pump();
   }
 
@@ -146,16 +149,24 @@ class planner_world {
     pump();
     return true;
   }
+  bool read_batch() {
+    if (batches_unread == 0) return false;
+    --batches_unread;
+    planner->tokens_taken(0);
+    pump();
+    return true;
+  }
   void tick(std::uint64_t forward_ns = 50'000'000) {
     now += forward_ns;
     planner->tick(now);
     pump();
   }
   bool any_event(std::mt19937& random) {
-    const auto first = random() % 3;
-    for (unsigned i = 0; i < 3; ++i) {
-      const auto which = (first + i) % 3;
-      if (which == 0 ? serve_cache() : which == 1 ? run_plan() : take_result()) return true;
+    const auto first = random() % 4;
+    for (unsigned i = 0; i < 4; ++i) {
+      const auto which = (first + i) % 4;
+      if (which == 0 ? serve_cache() : which == 1 ? run_plan() : which == 2 ? take_result() : read_batch())
+        return true;
     }
     return false;
   }
@@ -219,6 +230,7 @@ class planner_world {
   void restart_scheduler() {
     result_box.clear();
     cache_box.clear();
+    batches_unread = 0;
     pool.release_model({0});
     ++options.planner.incarnation;
     planner.emplace(options.planner);
@@ -259,14 +271,21 @@ class planner_world {
     EXPECT_LE(planner->in_flight(), options.planner.plans_in_flight);
     std::vector<token_batch> batches;
     planner->take_tokens(batches);
-    for (const auto& b : batches)
+    for (const auto& b : batches) {
       for (const auto* d : *b.batch->deltas()) take(*d);
+      if (options.slow_reader)
+        ++batches_unread;
+      else
+        planner->tokens_taken(b.destination);
+    }
   }
   void take(const wire::TokenDelta& d) {
     stream_log& log = streams[d.stream()];
+    if (log.aborted) return;  // what waited still comes
     EXPECT_FALSE(log.over) << "stream " << d.stream() << " goes on behind its end";
     if (d.tokens() != nullptr)
       for (const auto* t : *d.tokens()) log.tokens.push_back(t->token());
+    ++log.deltas;
     if (d.prompt() != nullptr) {
       ++log.prompts;
       for (const auto* p : *d.prompt()) log.prompt.emplace_back(p->UnPack());
@@ -297,6 +316,7 @@ class planner_world {
   std::uint64_t now = 1'000'000'000;
   std::uint64_t pool_number = 0, pool_seen = 0;
   std::uint64_t epoch = 1, newest_epoch = 0;
+  int batches_unread = 0;
   int quiet_rounds = 0;
   std::optional<std::int32_t> poison;
   bool poison_decodes_only = false;

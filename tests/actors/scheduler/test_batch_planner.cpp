@@ -310,6 +310,78 @@ TEST(BatchPlanner, DropsAllSequencesOfADestinationThatIsGone) {
 
 // ---- answers ------------------------------------------------------------------------------------------
 
+TEST(BatchPlanner, GivesASlowReaderTwoBatchesAndTheRestInOne) {
+  world_options o;
+  o.slow_reader = true;
+  planner_world w(o);
+  auto& log = w.submit(1, {.prompt = ids(5), .seed = 3, .max_tokens = 20});
+  w.serve_cache();
+  while (w.serve_cache() || w.run_plan() || w.take_result()) {
+  }
+  EXPECT_EQ(w.batches_unread, 2);
+  EXPECT_EQ(log.tokens.size(), 2u);
+  EXPECT_FALSE(log.over);
+  w.read_batch();
+  EXPECT_EQ(w.batches_unread, 2);
+  EXPECT_EQ(log.deltas, 3u) << "tokens of one sequence that waited together are one delta";
+  w.expect_exact(1);
+  EXPECT_EQ(log.usage->generated_tokens(), 20u);
+  w.expect_everything_free();
+}
+
+TEST(BatchPlanner, TellsTokensThatWaitedBeforeTheErrorThatEndedTheirSequence) {
+  world_options o;
+  o.slow_reader = true;
+  planner_world w(o);
+  auto request = test::submit_of(1, {.prompt = ids(5), .max_tokens = 200});
+  request.deadline_ns = w.now + 1;
+  auto& log = w.submit(std::move(request));
+  w.serve_cache();
+  for (int i = 0; i < 5; ++i) {
+    while (w.serve_cache()) {
+    }
+    w.run_plan();
+    w.take_result();
+  }
+  w.tick();
+  while (w.read_batch()) {
+  }
+  EXPECT_EQ(log.error, error_code::deadline_exceeded);
+  EXPECT_GE(log.tokens.size(), 4u);
+  EXPECT_EQ(log.usage->generated_tokens(), log.tokens.size());
+}
+
+TEST(BatchPlanner, PlansNoMoreWhileTooMuchWaitsForAReaderAndGoesOnBehindIt) {
+  world_options o;
+  o.slow_reader = true;
+  o.planner.backlog_tokens = 4;
+  planner_world w(o);
+  w.submit(1, {.prompt = ids(5), .max_tokens = 50});
+  while (w.serve_cache() || w.run_plan() || w.take_result()) {
+  }
+  const auto steps = w.plans_run.size();
+  EXPECT_LE(steps, 2u + 4u + 1u) << "batches under way, the backlog, a plan in flight";
+  EXPECT_EQ(w.planner->running(), 1u);
+  w.finish();
+  w.expect_exact(1);
+}
+
+TEST(BatchPlanner, IsNotHeldUpByAReaderThatIsGone) {
+  world_options o;
+  o.slow_reader = true;
+  o.planner.backlog_tokens = 4;
+  planner_world w(o);
+  w.submit(1, {.prompt = ids(5), .max_tokens = 50});
+  while (w.serve_cache() || w.run_plan() || w.take_result()) {
+  }
+  w.batches_unread = 0;
+  w.planner->abort_destination(0);
+  auto& log = w.submit(2, {.prompt = ids(6), .max_tokens = 8});
+  w.finish();
+  w.expect_exact(2);
+  EXPECT_TRUE(log.over);
+}
+
 TEST(BatchPlanner, RefusesMoreThanTheQueueHolds) {
   world_options o;
   o.planner.queue_limit = 3;
@@ -601,7 +673,9 @@ void random_life(unsigned seed, bool restarts, life_counts& counts) {
   o.planner.lease_ahead = random() % 10;
   o.planner.plans_in_flight = 1 + random() % 2;
   o.planner.max_failures = 1000;
+  o.planner.backlog_tokens = 1 + random() % 30;
   o.prefix_caching = random() % 4 != 0;
+  o.slow_reader = random() % 2 == 0;
   planner_world w(o);
   const std::uint32_t room = o.device.blocks * o.device.block_tokens;
   std::set<std::uint64_t> aborted;

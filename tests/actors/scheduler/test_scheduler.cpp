@@ -66,6 +66,45 @@ TEST(Scheduler, DropsTheSequencesOfATokenizerThatEnds) {
   EXPECT_EQ(w.ask<wire::CacheStatus>(w.cache_manager)->free_blocks(), w.device.blocks);
 }
 
+// Takes no batch until it is told to.
+struct slow_tokenizer_state {
+  std::vector<caf::response_promise> owed;
+  std::uint32_t batches = 0, tokens = 0;
+};
+caf::behavior slow_tokenizer(caf::stateful_actor<slow_tokenizer_state>* self,
+                             std::shared_ptr<slow_tokenizer_state*> seen) {
+  *seen = &self->state;
+  return {[self](scheduler_actor to, const message<wire::Submit>& submit) { self->send(to, submit); },
+          [self](const message<wire::TokenBatch>& batch) {
+            ++self->state.batches;
+            for (const auto* d : *batch->deltas())
+              self->state.tokens += d->tokens() == nullptr ? 0 : d->tokens()->size();
+            self->state.owed.push_back(self->make_response_promise());
+            return self->state.owed.back();
+          },
+          [self](tick_atom) {
+            for (auto& owed : std::exchange(self->state.owed, {})) owed.deliver(caf::unit);
+          }};
+}
+
+TEST(Scheduler, SendsATokenizerThatDoesNotKeepUpTwoBatchesAndThenAllThatWaited) {
+  engine_actors w;
+  auto seen = std::make_shared<slow_tokenizer_state*>();
+  const auto reader = w.system.spawn(slow_tokenizer, seen);
+  caf::anon_send(reader, w.scheduler, test::pack(test::submit_of(1, {.prompt = {1, 2, 3}, .max_tokens = 12})));
+  w.run_all();
+  slow_tokenizer_state& state = **seen;
+  EXPECT_EQ(state.batches, 2u);
+  EXPECT_EQ(w.ask<wire::SchedulerStatus>(w.scheduler)->generated_tokens(), 12u);
+  caf::anon_send(reader, tick_atom_v);
+  w.run_all();
+  EXPECT_EQ(state.batches, 3u);
+  EXPECT_EQ(state.tokens, 12u);
+  caf::anon_send(reader, tick_atom_v);
+  w.stop(reader);
+  w.run_all();
+}
+
 TEST(Scheduler, LeavesThePoolFullAfterAThousandAborts) {
   engine_actors w;
   std::mt19937 random(3);
