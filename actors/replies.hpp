@@ -33,4 +33,10 @@ inline reply_message error_reply(std::uint64_t id, const error& e) {
   return error_reply(id, e.code, e.text);
 }
 
+// An open request is told that it is.
+inline reply_message alive_reply(std::uint64_t id) {
+  flatbuffers::FlatBufferBuilder b(64);
+  return make_reply(b, id, wire::CreateAlive(b));
+}
+
 }  // namespace troupe

@@ -1,0 +1,205 @@
+// What clients ask for: arrivals at the door, cancellation, status.
+#include <caf/actor_cast.hpp>
+#include <memory>
+#include <utility>
+
+#include "actors/gateway/gateway_state.hpp"
+#include "kernel/telemetry/log.hpp"
+
+namespace troupe::gateway {
+namespace {
+
+constexpr std::uint32_t most_choices = 64;  // of one request, as the tokenizers have it
+
+// Of a Generate that no tokenizer has seen.
+reply_message cancelled_reply(std::uint64_t id, std::uint32_t choices) {
+  if (choices == 0) return error_reply(id, error_code::cancelled, "cancelled by the client");
+  wire::FinalT final;
+  final.usage = std::make_unique<wire::UsageT>();
+  for (std::uint32_t i = 0; i < choices; ++i) {
+    auto end = std::make_unique<wire::ChoiceEndT>();
+    end->choice = i;
+    end->finish = wire::FinishReason::cancelled;
+    final.choices.push_back(std::move(end));
+  }
+  flatbuffers::FlatBufferBuilder b(256);
+  return make_reply(b, id, wire::CreateFinal(b, &final));
+}
+
+// Under the id 0: with the id itself it would look like the end of the request that is open.
+reply_message reused_reply(std::uint64_t id) {
+  return error_reply(
+      0, error_code::invalid_request,
+      fmt::format("id: {} is that of a request of yours that is still open: choose another", id));
+}
+
+}  // namespace
+
+// ---- from clients -----------------------------------------------------------------------------------------
+
+void gateway_state::take_arrivals() {
+  while (auto a = options.door->take()) {
+    switch (a->kind) {
+      case arrival::what::request:
+        arrive(a->client, a->request, a->received_ns);
+        break;
+      case arrival::what::gone:
+        drop_client(a->client);
+        break;
+      case arrival::what::suspect:
+        probe(a->client);
+        break;
+      case arrival::what::slow:
+        end_slow_client(a->client);
+        break;
+    }
+  }
+}
+
+void gateway_state::arrive(const std::string& client, const request_message& request,
+                           std::uint64_t received_ns) {
+  const auto& r = *request;
+  if (r.body_type() != wire::RequestBody::Cancel && sessions().find(client, r.id()))
+    return reply(client, reused_reply(r.id()));
+  switch (r.body_type()) {
+    case wire::RequestBody::Hello:
+      return reply(client, answer_hello(r.id(), *r.body_as_Hello(), options.server));
+    case wire::RequestBody::Generate:
+      if (const auto n = r.body_as_Generate()->n(); n < 1 || n > most_choices)
+        return reply(client, error_reply(r.id(), error_code::invalid_request,
+                                         fmt::format("n: {} is outside 1 to {}", n, most_choices)));
+      return open(client, request, received_ns, r.body_as_Generate()->model(), r.body_as_Generate()->n());
+    case wire::RequestBody::Tokenize:
+      return open(client, request, received_ns, r.body_as_Tokenize()->model(), 0);
+    case wire::RequestBody::Detokenize:
+      return open(client, request, received_ns, r.body_as_Detokenize()->model(), 0);
+    case wire::RequestBody::Cancel:
+      return cancel(client, r.body_as_Cancel()->target());
+    case wire::RequestBody::ListModels:
+      return inquire(client, r.id(), false);
+    case wire::RequestBody::ServerStatus:
+      return inquire(client, r.id(), true);
+    case wire::RequestBody::NONE:
+      break;
+  }
+  reply(client, error_reply(r.id(), error_code::invalid_request, "body: not a request"));
+}
+
+void gateway_state::open(const std::string& client, const request_message& request, std::uint64_t received_ns,
+                         const flatbuffers::String* model, std::uint32_t choices) {
+  const auto id = request->id();
+  if (draining) return refuse_to_start(client, id);
+  auto* m = find_model(model);
+  if (!m)
+    return reply(client, error_reply(id, error_code::unknown_model,
+                                     fmt::format("model: '{}' is not served here; served: {}",
+                                                 quotable(model->string_view()), model_names())));
+  session wanted;
+  wanted.client = client;
+  wanted.request = id;
+  wanted.choices = choices;
+  wanted.bytes = request.bytes().size();
+  wanted.model = m->model->id;
+  wanted.last_reply_ns = received_ns;
+  auto opened = sessions().open(std::move(wanted));
+  if (!opened) return reply(client, error_reply(id, opened.error()));
+  auto& s = **opened;
+  s.worker = m->workers.pick(s.stream);
+  if (!hand_over(s, request, received_ns)) waiting.push_back({s.stream, request, received_ns});
+}
+
+void gateway_state::cancel(const std::string& client, std::uint64_t target) {
+  auto* s = sessions().find(client, target);
+  if (!s) return;
+  if (s->worker >= 0) return abandon(*s, error_code::cancelled);  // its Final is the answer
+  reply(client, cancelled_reply(target, s->choices));
+  close(s->stream);
+}
+
+void gateway_state::drop_client(const std::string& client) {
+  for (const auto stream : sessions().streams_of(client)) {
+    abandon(*sessions().find(stream), error_code::cancelled);
+    close(stream);
+  }
+}
+
+void gateway_state::end_slow_client(const std::string& client) {
+  const auto streams = sessions().streams_of(client);
+  log::warning("gateway", "slow client cut off", {{"requests", streams.size()}});
+  for (const auto stream : streams) {
+    abandon(*sessions().find(stream), error_code::cancelled);
+    end(stream, error_code::overloaded,
+        "the client did not read its replies and some were dropped: read faster, or ask for less at once");
+  }
+}
+
+void gateway_state::probe(const std::string& client) {
+  for (const auto stream : sessions().streams_of(client))
+    reply(client, alive_reply(sessions().find(stream)->request));
+}
+
+// ---- ServerStatus and ListModels --------------------------------------------------------------------------
+
+void gateway_state::inquire(const std::string& client, std::uint64_t id, bool whole_server) {
+  if (stopping) return refuse_to_start(client, id);
+  auto q = std::make_shared<inquiry>();
+  q->client = client;
+  q->id = id;
+  q->whole_server = whole_server;
+  for (const auto& m : models) q->models.push_back({m.model, m.was_ready, std::nullopt});
+  const auto answered = [this, q] {
+    if (--q->open == 0) report(*q);
+  };
+  for (std::size_t i = 0; i < models.size(); ++i) {
+    if (!models[i].scheduler) continue;
+    ++q->open;
+    self->request(models[i].scheduler, options.status_wait, status_atom::value)
+        .then(
+            [this, q, i, answered](const message<wire::SchedulerStatus>& s) {
+              q->models[i].scheduler = s;
+              models[i].was_ready = models[i].was_ready || s->ready();
+              answered();
+            },
+            [answered](const caf::error&) { answered(); });
+  }
+  if (whole_server && cache_manager) {
+    ++q->open;
+    self->request(cache_manager, options.status_wait, status_atom::value)
+        .then(
+            [q, answered](const message<wire::CacheStatus>& s) {
+              q->cache = s;
+              answered();
+            },
+            [answered](const caf::error&) { answered(); });
+  }
+  answered();
+}
+
+void gateway_state::report(inquiry& q) {
+  if (!q.whole_server) return reply(q.client, model_list_reply(q.id, q.models));
+  server_facts facts;
+  facts.version = options.server;
+  facts.uptime_ms = (steady_ns() - options.door->opened_ns()) / 1'000'000;
+  facts.clients = options.door->clients();
+  facts.open_requests = static_cast<std::uint32_t>(sessions().size());
+  facts.bad_frames = options.door->bad_frames();
+  facts.cache = q.cache;
+  facts.models = std::move(q.models);
+  if (options.restarts) facts.restarts = options.restarts();
+  reply(q.client, status_reply(q.id, facts));
+}
+
+served* gateway_state::find_model(const flatbuffers::String* asked) {
+  if (!asked || asked->size() == 0) return &models.front();
+  for (auto& m : models)
+    if (m.model->name == asked->string_view()) return &m;
+  return nullptr;
+}
+
+std::string gateway_state::model_names() const {
+  std::string names;
+  for (const auto& m : models) names += (names.empty() ? "" : ", ") + m.model->name;
+  return names;
+}
+
+}  // namespace troupe::gateway
