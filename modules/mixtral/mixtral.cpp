@@ -14,42 +14,9 @@ using troupe::program::RouterNorm;
 struct mixtral_config {
   uint32_t vocab, hidden, layers, heads, kv_heads, head_dim, experts, top_k, expert_hidden, context;
   float norm_eps;
-  double rope_theta;
+  rope_options rope;
   bool tied;  // the output uses the embedding's weight
-  int bos_id;
-  std::vector<int> eos_ids;
 };
-
-uint32_t positive(const json& c, const char* key) {
-  const auto value = c.get<uint32_t>(key);
-  if (value == 0) c.find(key)->wrong("an integer above 0");
-  return value;
-}
-
-// Of layers and experts, each of which is several ops or tensors.
-uint32_t count(const json& c, const char* key) {
-  const auto value = positive(c, key);
-  if (value > 4096) c.find(key)->wrong("at most 4096");
-  return value;
-}
-
-// Published files write rope_theta at the root; transformers v5 writes it into rope_parameters.
-double read_theta(const json& c) {
-  const json* scaling = c.find("rope_scaling");
-  if (scaling != nullptr && scaling->get_or<std::string>("rope_type", "") != "default")
-    throw unsupported_error("rope_scaling: expected null, found " + scaling->describe());
-  const json* parameters = c.find("rope_parameters");
-  if (parameters == nullptr) return c.get_or<double>("rope_theta", 1e6);
-  if (const auto type = parameters->get_or<std::string>("rope_type", "default"); type != "default")
-    throw unsupported_error("rope_parameters.rope_type: expected \"default\", found \"" + type + "\"");
-  return parameters->get<double>("rope_theta");
-}
-
-std::vector<int> read_eos(const json& c) {
-  const json* eos = c.find("eos_token_id");  // one id or several
-  if (eos == nullptr) return {};
-  return eos->type() == json::kind::array ? eos->as<std::vector<int>>() : std::vector{eos->as<int>()};
-}
 
 // sliding_window is not read: Mixtral attends to all positions of its context. Its published files say null; the 4096 of early
 // ones was left over from Mistral 7B.
@@ -59,34 +26,28 @@ mixtral_config read_config(const json& c) {
   m.hidden = positive(c, "hidden_size");
   m.layers = count(c, "num_hidden_layers");
   m.heads = positive(c, "num_attention_heads");
-  m.kv_heads = c.find("num_key_value_heads") ? positive(c, "num_key_value_heads") : m.heads;
-  m.head_dim = c.find("head_dim") ? positive(c, "head_dim") : m.hidden / m.heads;
+  m.kv_heads = positive_or(c, "num_key_value_heads", m.heads);
+  m.head_dim = positive_or(c, "head_dim", m.hidden / m.heads);
   m.experts = count(c, "num_local_experts");
   m.top_k = positive(c, "num_experts_per_tok");
   m.expert_hidden = positive(c, "intermediate_size");
   m.context = positive(c, "max_position_embeddings");
-  m.norm_eps = c.get_or<float>("rms_norm_eps", 1e-5f);
-  m.rope_theta = read_theta(c);
+  m.norm_eps = static_cast<float>(above_zero(c, "rms_norm_eps", 1e-5));
   m.tied = c.get_or<bool>("tie_word_embeddings", false);
-  m.bos_id = c.get_or<int>("bos_token_id", -1);
-  m.eos_ids = read_eos(c);
   if (!c.find("head_dim") && m.hidden % m.heads != 0)
     c.find("num_attention_heads")->wrong("a divisor of hidden_size");
   if (m.heads % m.kv_heads != 0) c.find("num_key_value_heads")->wrong("a divisor of num_attention_heads");
   if (m.head_dim % 2 != 0)
     throw config_error("head_dim: expected an even number, found " + std::to_string(m.head_dim));
   if (m.top_k > m.experts) c.find("num_experts_per_tok")->wrong("at most num_local_experts");
-  if (!(m.norm_eps > 0)) c.find("rms_norm_eps")->wrong("a number above 0");
-  if (!(m.rope_theta > 0)) throw config_error("rope_theta: expected a number above 0");
-  if (const auto act = c.get_or<std::string>("hidden_act", "silu"); act != "silu")
-    throw unsupported_error("hidden_act: expected \"silu\", found \"" + act + "\"");
+  m.rope = read_rope(c, m.head_dim, 1e6);
+  require(c, "hidden_act", "silu");
   return m;
 }
 
 // h [T, D] -> [T, D]
 tensor_ref attention(builder& b, const builder::scoped& layer, const mixtral_config& c, tensor_ref h,
                      cache_ref cache, uint32_t i) {
-  const rope_options rope = {.head_dim = c.head_dim, .theta = c.rope_theta};
   const std::uint64_t queries = std::uint64_t{c.heads} * c.head_dim,
                       keys = std::uint64_t{c.kv_heads} * c.head_dim;
   const weight_options rows = {.partition = Partition::rows}, columns = {.partition = Partition::columns};
@@ -95,7 +56,7 @@ tensor_ref attention(builder& b, const builder::scoped& layer, const mixtral_con
   const auto k = b.linear(h, layer.weight("self_attn.k_proj.weight", {keys, c.hidden}, rows));  // [T, K·Dh]
   const auto v = b.linear(h, layer.weight("self_attn.v_proj.weight", {keys, c.hidden}, rows));  // [T, K·Dh]
   const auto out = b.attention(
-      b.rope(q, rope), b.rope(k, rope), v, cache,
+      b.rope(q, c.rope), b.rope(k, c.rope), v, cache,
       {.heads = c.heads, .kv_heads = c.kv_heads, .head_dim = c.head_dim, .cache_layer = i});  // [T, H·Dh]
   return b.linear(out, layer.weight("self_attn.o_proj.weight", {c.hidden, queries}, columns));
 }
@@ -132,8 +93,8 @@ void build(builder& b, const json& root) {
            .hidden = c.hidden,
            .layers = c.layers,
            .context_tokens = c.context,
-           .bos_id = c.bos_id,
-           .eos_ids = c.eos_ids});
+           .bos_id = bos_id(root),
+           .eos_ids = eos_ids(root)});
   const auto cache = b.kv_cache("kv", {.layers = c.layers, .kv_heads = c.kv_heads, .head_dim = c.head_dim});
   const auto table = b.weight("model.embed_tokens.weight", {c.vocab, c.hidden});
   auto x = b.embed(table);  // [T, D]

@@ -240,7 +240,7 @@ TEST_F(Mixtral, NamesTheKeyWhoseValueIsImpossible) {
       {"head_dim", 33, "head_dim: expected an even number, found 33"},
       {"num_experts_per_tok", 9, "num_experts_per_tok: expected at most num_local_experts, found 9"},
       {"rms_norm_eps", 0, "rms_norm_eps: expected a number above 0, found 0"},
-      {"rope_theta", -1, "rope_theta: expected a number above 0"},
+      {"rope_theta", -1, "rope_theta: expected a number above 0, found -1"},
       {"tie_word_embeddings", "no", "tie_word_embeddings: expected true or false, found \"no\""},
       {"eos_token_id", "</s>", "eos_token_id: expected an integer"},
   };

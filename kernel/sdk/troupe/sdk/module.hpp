@@ -12,8 +12,10 @@
 #include <exception>
 #include <string_view>
 #include <troupe/sdk/builder.hpp>
+#include <troupe/sdk/config.hpp>
 #include <troupe/sdk/errors.hpp>
 #include <troupe/sdk/json.hpp>
+#include <troupe/sdk/rope.hpp>
 
 namespace troupe::sdk {
 

@@ -1,0 +1,70 @@
+// What modules read from config.json in the same way. Each error names the key by its path and says what was expected and
+// what was found.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <troupe/sdk/errors.hpp>
+#include <troupe/sdk/json.hpp>
+#include <troupe/sdk/parts.hpp>
+#include <vector>
+
+namespace troupe::sdk {
+
+// A size: required, an integer above 0.
+inline std::uint32_t positive(const json& c, const char* key) {
+  const auto value = c.get<std::uint32_t>(key);
+  if (value == 0) c.find(key)->wrong("an integer above 0");
+  return value;
+}
+// The same, with what an absent key means.
+inline std::uint32_t positive_or(const json& c, const char* key, std::uint32_t absent) {
+  return c.find(key) ? positive(c, key) : absent;
+}
+
+// Of layers and experts, each of which is several ops or tensors: at most 4096.
+inline std::uint32_t count(const json& c, const char* key) {
+  const auto value = positive(c, key);
+  if (value > 4096) c.find(key)->wrong("at most 4096");
+  return value;
+}
+
+// A number above 0: epsilons, rotary bases, scales.
+inline double above_zero(const json& c, const char* key, double absent) {
+  const auto value = c.get_or<double>(key, absent);
+  if (c.find(key) && (!(value > 0) || !std::isfinite(value))) c.find(key)->wrong("a number above 0");
+  return value;
+}
+
+// bos_token_id; -1 = none.
+inline int bos_id(const json& c) {
+  return c.get_or<int>("bos_token_id", -1);
+}
+
+// eos_token_id: one id or several; may be empty.
+inline std::vector<int> eos_ids(const json& c) {
+  const json* eos = c.find("eos_token_id");
+  if (eos == nullptr) return {};
+  return eos->type() == json::kind::array ? eos->as<std::vector<int>>() : std::vector{eos->as<int>()};
+}
+
+// Refuses any value but `only`, which an absent key means too: require(c, "hidden_act", std::string("silu")).
+template <class T>
+void require(const json& c, const char* key, const T& only) {
+  const json* found = c.find(key);
+  if (found == nullptr || found->as<T>() == only) return;
+  std::string wanted;
+  if constexpr (std::is_same_v<T, std::string>)
+    wanted = "\"" + only + "\"";
+  else if constexpr (std::is_same_v<T, bool>)
+    wanted = only ? "true" : "false";
+  else
+    wanted = std::to_string(only);
+  throw unsupported_error(found->path() + ": expected " + wanted + ", found " + found->describe());
+}
+inline void require(const json& c, const char* key, const char* only) {
+  require(c, key, std::string(only));
+}
+
+}  // namespace troupe::sdk

@@ -1,0 +1,87 @@
+#include <gmock/gmock.h>
+
+#include <functional>
+#include <troupe/sdk/config.hpp>
+#include <troupe/sdk/rope.hpp>
+
+namespace troupe::sdk {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+std::string error_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const module_error& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+TEST(Config, ReadsSizesAndWhatAbsentKeysMean) {
+  const auto c = json::parse(R"({"layers": 12, "eps": 1e-6, "none": null})");
+  EXPECT_EQ(positive(c, "layers"), 12u);
+  EXPECT_EQ(count(c, "layers"), 12u);
+  EXPECT_EQ(positive_or(c, "layers", 3), 12u);
+  EXPECT_EQ(positive_or(c, "none", 3), 3u);
+  EXPECT_EQ(above_zero(c, "eps", 1), 1e-6);
+  EXPECT_EQ(above_zero(c, "none", 0.5), 0.5);
+}
+
+TEST(Config, NamesTheKeyWhoseSizeIsImpossible) {
+  const auto c = json::parse(R"({"zero": 0, "many": 4097, "inner": {"eps": -1, "zero": 0}})");
+  EXPECT_EQ(error_of([&] { positive(c, "hidden_size"); }), "hidden_size: the key is missing");
+  EXPECT_EQ(error_of([&] { positive(c, "zero"); }), "zero: expected an integer above 0, found 0");
+  EXPECT_EQ(error_of([&] { positive_or(c, "zero", 1); }), "zero: expected an integer above 0, found 0");
+  EXPECT_EQ(error_of([&] { count(c, "many"); }), "many: expected at most 4096, found 4097");
+  EXPECT_EQ(error_of([&] { above_zero(*c.find("inner"), "eps", 1); }),
+            "inner.eps: expected a number above 0, found -1");
+}
+
+TEST(Config, ReadsOneEndOfSequenceSeveralOrNone) {
+  EXPECT_THAT(eos_ids(json::parse(R"({"eos_token_id": 2})")), ElementsAre(2));
+  EXPECT_THAT(eos_ids(json::parse(R"({"eos_token_id": [2, 518]})")), ElementsAre(2, 518));
+  EXPECT_THAT(eos_ids(json::parse(R"({"eos_token_id": null})")), IsEmpty());
+  EXPECT_EQ(bos_id(json::parse(R"({"bos_token_id": 1})")), 1);
+  EXPECT_EQ(bos_id(json::parse("{}")), -1);
+}
+
+TEST(Config, RefusesAnyOtherValueThanTheOneThatIsBuilt) {
+  const auto c = json::parse(R"({"act": "relu", "bias": true, "groups": 4, "ffn": {"act": "gelu"}})");
+  require(c, "act", "relu");
+  require(c, "absent", "silu");
+  EXPECT_EQ(error_of([&] { require(c, "act", "silu"); }), "act: expected \"silu\", found \"relu\"");
+  EXPECT_EQ(error_of([&] { require(c, "bias", false); }), "bias: expected false, found true");
+  EXPECT_EQ(error_of([&] { require(c, "groups", 1); }), "groups: expected 1, found 4");
+  EXPECT_EQ(error_of([&] { require(*c.find("ffn"), "act", "silu"); }),
+            "ffn.act: expected \"silu\", found \"gelu\"");
+  try {
+    require(c, "bias", false);
+  } catch (const module_error& e) {
+    EXPECT_EQ(e.status(), TROUPE_UNSUPPORTED);
+  }
+}
+
+TEST(Rope, ReadsThetaWhereEitherGenerationWritesIt) {
+  EXPECT_EQ(read_rope(json::parse("{}"), 64).theta, 10000);
+  EXPECT_EQ(read_rope(json::parse("{}"), 64, 1e6).theta, 1e6);
+  EXPECT_EQ(read_rope(json::parse(R"({"rope_theta": 5e5})"), 64).theta, 5e5);
+  const auto v5 = json::parse(R"({"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}})");
+  EXPECT_EQ(read_rope(v5, 64).theta, 5e5);
+  EXPECT_EQ(read_rope(v5, 64).head_dim, 64u);
+  EXPECT_EQ(error_of([] { read_rope(json::parse(R"({"rope_theta": 0})"), 64); }),
+            "rope_theta: expected a number above 0, found 0");
+}
+
+TEST(Rope, RotatesTheLeadingPartOfEachHeadIfAsked) {
+  EXPECT_EQ(read_rope(json::parse("{}"), 64).rotary_dim, 64u);
+  EXPECT_EQ(read_rope(json::parse(R"({"partial_rotary_factor": 0.25})"), 64).rotary_dim, 16u);
+  EXPECT_EQ(read_rope(json::parse(R"({"rope_parameters": {"partial_rotary_factor": 0.5}})"), 64).rotary_dim,
+            32u);
+  EXPECT_EQ(error_of([] { read_rope(json::parse(R"({"partial_rotary_factor": 0.5})"), 10); }),
+            "partial_rotary_factor: expected an even part of the head size 10, found 5");
+}
+
+}  // namespace
+}  // namespace troupe::sdk
