@@ -91,7 +91,8 @@ TEST(Scheduler, SendsATokenizerThatDoesNotKeepUpTwoBatchesAndThenAllThatWaited) 
   engine_actors w;
   auto seen = std::make_shared<slow_tokenizer_state*>();
   const auto reader = w.system.spawn(slow_tokenizer, seen);
-  caf::anon_send(reader, w.scheduler, test::pack(test::submit_of(1, {.prompt = {1, 2, 3}, .max_tokens = 12})));
+  caf::anon_send(reader, w.scheduler,
+                 test::pack(test::submit_of(1, {.prompt = {1, 2, 3}, .max_tokens = 12})));
   w.run_all();
   slow_tokenizer_state& state = **seen;
   EXPECT_EQ(state.batches, 2u);
