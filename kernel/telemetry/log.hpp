@@ -52,9 +52,7 @@ struct field {
       return v;
     } else if constexpr (std::floating_point<T>) {
       return static_cast<double>(v);
-    } else if constexpr (std::is_enum_v<T>) {
-      return static_cast<std::int64_t>(v);
-    } else if constexpr (std::signed_integral<T>) {
+    } else if constexpr (std::is_enum_v<T> || std::signed_integral<T>) {
       return static_cast<std::int64_t>(v);
     } else if constexpr (std::unsigned_integral<T>) {
       return static_cast<std::uint64_t>(v);
