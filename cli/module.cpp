@@ -9,6 +9,7 @@
 #include "cli/commands.hpp"
 #include "cli/local.hpp"
 #include "cli/output.hpp"
+#include "kernel/program/native_ops.hpp"
 
 namespace troupe::cli {
 namespace {
@@ -17,6 +18,37 @@ struct module_command {
   std::string file;
   bool json = false;
 };
+
+// "cpu, cuda"
+std::vector<std::string> devices_of(const troupe_native_op& op) {
+  std::vector<std::string> devices{"cpu"};
+  if (op.cuda != nullptr) devices.emplace_back("cuda");
+  return devices;
+}
+
+std::vector<std::string> names(const troupe_native_value* values, std::uint32_t count) {
+  std::vector<std::string> out;
+  for (std::uint32_t i = 0; i < count; ++i) out.emplace_back(values[i].name);
+  return out;
+}
+
+boost::json::array describe_native_ops(const modules::module& m) {
+  const auto list = [](const std::vector<std::string>& values) {
+    return boost::json::array(values.begin(), values.end());
+  };
+  boost::json::array out;
+  const auto ops = m.native_ops();
+  for (const auto* op : ops.all())
+    out.emplace_back(boost::json::object{{"name", op->name},
+                                         {"version", op->version},
+                                         {"summary", op->summary},
+                                         {"devices", list(devices_of(*op))},
+                                         {"inputs", list(names(op->inputs, op->input_count))},
+                                         {"outputs", list(names(op->outputs, op->output_count))},
+                                         {"weights", list(names(op->weights, op->weight_count))},
+                                         {"states", list(names(op->states, op->state_count))}});
+  return out;
+}
 
 boost::json::object describe(const modules::module& m) {
   boost::json::array architectures;
@@ -29,15 +61,30 @@ boost::json::object describe(const modules::module& m) {
           {"abi_minor", m.abi_minor()},
           {"sha256", m.sha256()},
           {"file", m.origin().string()},
-          {"staged", m.staged_path().string()}};
+          {"staged", m.staged_path().string()},
+          {"native_ops", describe_native_ops(m)}};
+}
+
+// One line per op: name, version, devices, states, what it does; or the sentence that there are none.
+std::string native_ops_in_words(const modules::module& m) {
+  const auto ops = m.native_ops();
+  if (ops.all().empty()) return "\n  no native ops: its code only runs while it builds a Program\n";
+  std::vector<std::vector<std::string>> rows{{"  NATIVE OP", "VERSION", "DEVICES", "STATES", "SUMMARY"}};
+  for (const auto* op : ops.all()) {
+    const auto states = names(op->states, op->state_count);
+    rows.push_back({fmt::format("  {}", op->name), fmt::format("{}", op->version),
+                    fmt::format("{}", fmt::join(devices_of(*op), ", ")),
+                    states.empty() ? "none" : fmt::format("{}", fmt::join(states, ", ")), op->summary});
+  }
+  return "\n" + table(rows);
 }
 
 std::string describe_in_words(const modules::module& m) {
   return fmt::format(
       "{} {}\n  {}\n\n  architectures  {}\n  ABI            {}.{}\n  sha256         {}\n  file           "
-      "{}\n  staged at      {}\n",
+      "{}\n  staged at      {}\n{}",
       m.name(), m.version(), m.summary(), fmt::join(m.architectures(), ", "), m.abi_major(), m.abi_minor(),
-      m.sha256(), m.origin().string(), m.staged_path().string());
+      m.sha256(), m.origin().string(), m.staged_path().string(), native_ops_in_words(m));
 }
 
 int inspect(const module_command& c, const context& shared) {

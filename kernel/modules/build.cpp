@@ -63,7 +63,7 @@ error to_error(troupe_status status, const std::string& who, const std::string& 
 }  // namespace
 
 result<program::verified_program> run_build(const troupe_module& table, const std::string& who,
-                                            std::string_view config_json) {
+                                            std::string_view config_json, const program::native_ops& ops) {
   answer a;
   const troupe_build_host host = {sizeof(troupe_build_host), &a, &on_emit, &on_fail};
   troupe_status status = TROUPE_OK;
@@ -80,6 +80,8 @@ result<program::verified_program> run_build(const troupe_module& table, const st
     return fail(error_code::bad_module, "{}: the build succeeded but emitted no Program", who);
   auto program = program::verify(a.bytes);
   if (!program) return fail(program.error().code, "{}: {}", who, program.error().text);
+  if (auto ok = program::check_native_ops(**program, ops); !ok)
+    return fail(ok.error().code, "{}: {}", who, ok.error().text);
   return program;
 }
 

@@ -9,6 +9,7 @@
 
 #include "kernel/modules/build.hpp"
 #include "kernel/modules/modules.hpp"
+#include "kernel/modules/native_table.hpp"
 #include "kernel/modules/stage.hpp"
 
 namespace troupe::modules {
@@ -27,12 +28,14 @@ constexpr std::size_t table_bytes_1_0 = offsetof(troupe_module, build) + sizeof(
 // not see, and initialisers of two modules need not run side by side.
 std::mutex loader_mutex;
 
-class loaded_module final : public module {
+class loaded_module final : public module, public std::enable_shared_from_this<loaded_module> {
  public:
-  loaded_module(dll::shared_library library, const troupe_module& table, std::string sha256, fs::path staged,
+  loaded_module(dll::shared_library library, const troupe_module& table,
+                std::vector<const troupe_native_op*> ops, std::string sha256, fs::path staged,
                 fs::path origin)
       : library_(std::move(library)),
         table_(table),
+        native_ops_(std::move(ops)),
         name_(table.name),
         version_(table.version),
         summary_(table.summary),
@@ -58,13 +61,18 @@ class loaded_module final : public module {
   std::uint16_t abi_major() const override { return table_.abi_major; }
   std::uint16_t abi_minor() const override { return table_.abi_minor; }
 
+  program::native_ops native_ops() const override {
+    return native_ops_.empty() ? program::native_ops() : program::native_ops(native_ops_, shared_from_this());
+  }
+
   result<program::verified_program> build(std::string_view config_json) const override {
-    return run_build(table_, fmt::format("module {} {}", name_, version_), config_json);
+    return run_build(table_, fmt::format("module {} {}", name_, version_), config_json, native_ops());
   }
 
  private:
-  dll::shared_library library_;  // nothing below points into it but table_
+  dll::shared_library library_;  // nothing below points into it but the next two
   const troupe_module& table_;
+  std::vector<const troupe_native_op*> native_ops_;
   std::string name_, version_, summary_, sha256_;
   std::vector<std::string> architectures_;
   fs::path staged_, origin_;
@@ -124,6 +132,25 @@ result<void> check_private(const fs::path& folder) {
   return {};
 }
 
+// Maps a staged copy and asks for its table. `origin` is named in errors.
+result<module_ptr> map_module(const fs::path& staged, std::string sha256, const fs::path& origin) {
+  try {
+    const std::lock_guard lock(loader_mutex);
+    dll::shared_library library(staged, dll::load_mode::rtld_now | dll::load_mode::rtld_local);
+    if (!library.has(TROUPE_MODULE_ENTRY_NAME))
+      return fail(error_code::bad_module, "{}: not a module: it does not export {}", origin.string(),
+                  TROUPE_MODULE_ENTRY_NAME);
+    const troupe_module* table = library.get<const troupe_module*()>(TROUPE_MODULE_ENTRY_NAME)();
+    if (auto ok = check_table(table, origin.string()); !ok) return fail(std::move(ok.error()));
+    auto native = read_native_ops(*table, origin.string());
+    if (!native) return fail(std::move(native.error()));
+    return std::make_shared<const loaded_module>(std::move(library), *table, std::move(*native),
+                                                 std::move(sha256), staged, origin);
+  } catch (const std::exception& e) {
+    return fail(error_code::bad_module, "{}: cannot be loaded: {}", origin.string(), e.what());
+  }
+}
+
 }  // namespace
 
 result<store> store::open(const fs::path& folder) {
@@ -149,19 +176,18 @@ result<module_ptr> store::load(const fs::path& file) const {
   if (sha256.empty()) return fail(error_code::internal, "{}: SHA-256 is not available", file.string());
   auto staged = stage(folder_, sha256, *bytes);
   if (!staged) return fail(std::move(staged.error()));
-  try {
-    const std::lock_guard lock(loader_mutex);
-    dll::shared_library library(*staged, dll::load_mode::rtld_now | dll::load_mode::rtld_local);
-    if (!library.has(TROUPE_MODULE_ENTRY_NAME))
-      return fail(error_code::bad_module, "{}: not a module: it does not export {}", file.string(),
-                  TROUPE_MODULE_ENTRY_NAME);
-    const troupe_module* table = library.get<const troupe_module*()>(TROUPE_MODULE_ENTRY_NAME)();
-    if (auto ok = check_table(table, file.string()); !ok) return fail(std::move(ok.error()));
-    return std::make_shared<const loaded_module>(std::move(library), *table, std::move(sha256),
-                                                 std::move(*staged), file);
-  } catch (const std::exception& e) {
-    return fail(error_code::bad_module, "{}: cannot be loaded: {}", file.string(), e.what());
-  }
+  return map_module(*staged, std::move(sha256), file);
+}
+
+result<module_ptr> load_staged(const fs::path& copy) {
+  const auto bytes = read_library(copy);
+  if (!bytes) return fail(bytes.error());
+  auto sha256 = sha256_hex(*bytes);
+  if (copy.stem() != sha256)
+    return fail(error_code::bad_module,
+                "{}: its content is not the one that it is named after (SHA-256 {}): was it changed?",
+                copy.string(), sha256);
+  return map_module(copy, std::move(sha256), copy);
 }
 
 }  // namespace troupe::modules

@@ -10,6 +10,10 @@
 #include "kernel/base/result.hpp"
 #include "kernel/program/program.hpp"
 
+namespace troupe::program {
+class native_ops;  // kernel/program/native_ops.hpp
+}
+
 namespace troupe::modules {
 
 // A loaded module. The library stays mapped while any reference lives and is closed with the last one. Any thread.
@@ -26,8 +30,12 @@ class module {
   virtual std::uint16_t abi_major() const = 0;
   virtual std::uint16_t abi_minor() const = 0;
 
-  // Emits the Program for a config.json and verifies it. Errors: bad_checkpoint (the key of config.json), unsupported,
-  // bad_program (what the verifier says), bad_module (the module threw, emitted nothing or twice).
+  // The ops that the module brings along; they keep the library mapped by themselves.
+  virtual program::native_ops native_ops() const = 0;
+
+  // Emits the Program for a config.json and verifies it, native ops included. Errors: bad_checkpoint (the key of
+  // config.json), unsupported, bad_program (what the verifier or a native op says), bad_module (the module threw, emitted
+  // nothing or twice).
   virtual result<program::verified_program> build(std::string_view config_json) const = 0;
 };
 using module_ptr = std::shared_ptr<const module>;
@@ -48,6 +56,10 @@ class store {
   explicit store(std::filesystem::path folder) : folder_(std::move(folder)) {}
   std::filesystem::path folder_;
 };
+
+// Loads a copy that a store has made, <sha256>.so, in another place than the store's own process or at another time: the content
+// must still be that of its name. Errors: as store::load; bad_module: the content is another.
+result<module_ptr> load_staged(const std::filesystem::path& copy);
 
 // The modules that a server knows, by architecture.
 class registry {

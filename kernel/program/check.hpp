@@ -30,6 +30,8 @@ inline constexpr std::uint32_t max_layers = 1u << 16;
 inline constexpr std::uint32_t max_dimension = 0x7fffffff;  // vocabulary, context, heads times head size
 inline constexpr std::uint64_t max_elements = std::uint64_t{1} << 42;
 inline constexpr std::size_t max_name_bytes = 512;
+inline constexpr std::uint32_t max_state_dimensions = 4;
+inline constexpr std::uint32_t max_native_operands = 32;  // of each kind; also attributes
 
 // Names go into messages, JSON and files: printable ASCII without blanks, not empty.
 void check_name(const std::string& where, const char* field, const flatbuffers::String* name);

@@ -43,6 +43,17 @@ std::uint64_t kv_bytes_per_token(const Program& program, std::uint32_t element_b
   return bytes;
 }
 
+std::uint64_t state_bytes_per_sequence(const Program& program) {
+  std::uint64_t bytes = 0;
+  for (const auto* cache : *program.caches()) {
+    if (cache->kind() != CacheKind::recurrent) continue;
+    std::uint64_t elements = cache->layers();
+    for (const auto dimension : *cache->shape()) elements *= dimension;
+    bytes += elements * sizeof(float);
+  }
+  return bytes;
+}
+
 std::uint32_t size_of(DType type) {
   switch (type) {
     case DType::f32:

@@ -44,6 +44,16 @@ std::string signature(const Program& program, const op_run& run) {
   return all;
 }
 
+// "selective_scan version 1, eps 1e-06, state ssm"
+std::string native_attributes(const Program& program, const NativeAttrs& a) {
+  auto out = fmt::format("{} version {}", text(a.op()), a.version());
+  for (std::uint32_t i = 0; i < size(a.attributes()); ++i)
+    out += fmt::format(", {} {}", text(a.attributes()->Get(i)->name()), a.attributes()->Get(i)->value());
+  for (std::uint32_t i = 0; i < size(a.states()); ++i)
+    out += fmt::format(", state {}", text(program.caches()->Get(a.states()->Get(i)->cache())->name()));
+  return out;
+}
+
 }  // namespace
 
 std::string_view layer_scope(std::string_view scope) {
@@ -96,6 +106,7 @@ std::string attributes(const Program& program, const Op& op) {
     return fmt::format("top {} of {}, {}, norm {}", a->top_k(), a->experts(), name_of(a->score()),
                        name_of(a->norm()));
   if (const auto* a = op.attrs_as_ExpertsAttrs()) return name_of(a->activation());
+  if (const auto* a = op.attrs_as_NativeAttrs()) return native_attributes(program, *a);
   return {};
 }
 

@@ -33,6 +33,8 @@ std::string facts_text(const Program& program) {
                      human_count(counts.active));
   out += fmt::format("  cache per token {} as f32, {} as bf16\n", human_bytes(kv_bytes_per_token(program, 4)),
                      human_bytes(kv_bytes_per_token(program, 2)));
+  if (const auto state = state_bytes_per_sequence(program); state > 0)
+    out += fmt::format("  state per sequence {}\n", human_bytes(state));
   if (size(facts.chat_template()) > 0)
     out += fmt::format("  chat template of {} bytes, for checkpoints that bring none\n",
                        size(facts.chat_template()));

@@ -34,7 +34,8 @@ json::object facts_json(const Program& program) {
           {"parameters", counts.total},
           {"active_parameters", counts.active},
           {"cache_bytes_per_token_f32", kv_bytes_per_token(program, 4)},
-          {"cache_bytes_per_token_bf16", kv_bytes_per_token(program, 2)}};
+          {"cache_bytes_per_token_bf16", kv_bytes_per_token(program, 2)},
+          {"state_bytes_per_sequence", state_bytes_per_sequence(program)}};
 }
 
 json::object source_json(const Source& source) {
@@ -85,6 +86,20 @@ json::object tensor_json(const Tensor& tensor) {
   return out;
 }
 
+json::object native_json(const NativeAttrs& a) {
+  json::object attributes;
+  for (std::uint32_t i = 0; i < size(a.attributes()); ++i)
+    attributes[view(a.attributes()->Get(i)->name())] = a.attributes()->Get(i)->value();
+  json::array states;
+  for (std::uint32_t i = 0; i < size(a.states()); ++i)
+    states.emplace_back(
+        json::object{{"cache", a.states()->Get(i)->cache()}, {"layer", a.states()->Get(i)->layer()}});
+  return {{"op", view(a.op())},
+          {"version", a.version()},
+          {"attributes", std::move(attributes)},
+          {"states", std::move(states)}};
+}
+
 json::object attrs_json(const Op& op) {
   if (const auto* a = op.attrs_as_NormAttrs()) return {{"eps", a->eps()}};
   if (const auto* a = op.attrs_as_RopeAttrs())
@@ -104,6 +119,7 @@ json::object attrs_json(const Op& op) {
             {"score", name_of(a->score())},
             {"norm", name_of(a->norm())}};
   if (const auto* a = op.attrs_as_ExpertsAttrs()) return {{"activation", name_of(a->activation())}};
+  if (const auto* a = op.attrs_as_NativeAttrs()) return native_json(*a);
   return {};
 }
 

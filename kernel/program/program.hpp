@@ -27,8 +27,9 @@ class verified_program {
 };
 
 // Checks structure (FlatBuffers) and meaning: every id, shape, dtype, bound, attribute and cache use; each tensor defined
-// once and before its use; each cache layer written by exactly one attention. Copies the bytes. Error: bad_program, with
-// the op ("op 12 (attention, model.layers.1): ...") and what was expected and found.
+// once and before its use; each cache layer written by exactly one op. Native ops are checked as far as that goes without
+// their module; check_native_ops() (native_ops.hpp) asks it. Copies the bytes. Error: bad_program, with the op ("op 12
+// (attention, model.layers.1): ...") and what was expected and found.
 result<verified_program> verify(std::span<const std::uint8_t> bytes);
 
 // Weights that one token touches count `active`: top_k of the experts, one row of an embedding.
@@ -40,6 +41,9 @@ parameter_counts count_parameters(const Program& program);
 
 // Bytes of paged K/V per token over all caches and layers, at `element_bytes` per number.
 std::uint64_t kv_bytes_per_token(const Program& program, std::uint32_t element_bytes);
+
+// Bytes of recurrent state (f32) that one sequence keeps, over all caches and layers.
+std::uint64_t state_bytes_per_sequence(const Program& program);
 
 // Bytes per element; 0 for none.
 std::uint32_t size_of(DType type);

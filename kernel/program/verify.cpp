@@ -8,7 +8,7 @@ namespace troupe::program {
 namespace {
 
 constexpr std::uint16_t known_major = 1;
-constexpr std::uint16_t known_minor = 0;
+constexpr std::uint16_t known_minor = 1;
 
 // The FlatBuffers verifier aligns a vector's length, not its elements: 8-byte elements may stand at a multiple of 4.
 void check_alignment(const char* what, const flatbuffers::Vector<std::uint64_t>* vector) {

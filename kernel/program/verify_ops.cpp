@@ -1,6 +1,7 @@
 // Ops: what each kind takes, gives and may write. One function per kind, in the order of the schema.
 #include <cmath>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "kernel/program/check.hpp"
 
@@ -36,6 +37,7 @@ arity arity_of(OpKind kind) {
       return {3, 1, 3, 3, OpAttrs::ExpertsAttrs};
     case OpKind::select_rows:
       return {1, 1, 0, 0, OpAttrs::NONE};
+    case OpKind::native:  // the module says how many of each; attributes are looked at by check_native
     case OpKind::none:
       break;
   }
@@ -73,10 +75,9 @@ class op_checker {
       where_ += fmt::format(", {}", text(op.scope()));
     }
     where_ += ")";
-    if (op.kind() == OpKind::none || op.kind() > OpKind::select_rows)
-      refuse(where_, "kind: expected 1 to {}, found {}", static_cast<unsigned>(OpKind::select_rows),
-             static_cast<unsigned>(op.kind()));
-    check_arity(op, arity_of(op.kind()));
+    if (op.kind() == OpKind::none || *EnumNameOpKind(op.kind()) == '\0')
+      refuse(where_, "kind: expected one that the schema names, found {}", static_cast<unsigned>(op.kind()));
+    if (op.kind() != OpKind::native) check_arity(op, arity_of(op.kind()));
     for (const auto id : values(op.inputs()))
       if (id >= defined_.size() || !defined_[id])
         refuse(where_, "inputs: expected tensors that earlier ops define, found {}", id);
@@ -134,6 +135,8 @@ class op_checker {
         return check_experts(op);
       case OpKind::select_rows:
         return check_select_rows(op);
+      case OpKind::native:
+        return check_native(op);
       case OpKind::none:
         return;
     }
@@ -254,13 +257,7 @@ class op_checker {
         cache.head_dim() != a.head_dim())
       refuse(where_, "cache {}: expected paged_kv of {} heads x {}, found {} of {} x {}", text(cache.name()),
              a.kv_heads(), a.head_dim(), name_of(cache.kind()), cache.kv_heads(), cache.head_dim());
-    auto& written = written_[static_cast<std::size_t>(op.cache())];
-    if (a.cache_layer() >= written.size())
-      refuse(where_, "cache_layer: expected 0 to {}, found {}", written.size() - 1, a.cache_layer());
-    if (written[a.cache_layer()])
-      refuse(where_, "cache_layer: layer {} of cache {} is written by an earlier attention", a.cache_layer(),
-             text(cache.name()));
-    written[a.cache_layer()] = true;
+    mark_written(static_cast<std::uint32_t>(op.cache()), a.cache_layer());
   }
 
   void check_router(const Op& op) {
@@ -300,12 +297,66 @@ class op_checker {
     expect("output", out(op, 0), Rows::logit_rows, width(in(op, 0)));
   }
 
+  // All that can be said without the module; check_native_ops() asks it for the rest.
+  void check_native(const Op& op) {
+    const NativeAttrs* a = op.attrs_as_NativeAttrs();
+    if (a == nullptr)
+      refuse(where_, "attrs: expected {}, found {}", name_of(OpAttrs::NativeAttrs), name_of(op.attrs_type()));
+    check_name(where_, "op", a->op());
+    expect_range("version", a->version(), 1, max_dimension);
+    expect_range("inputs", size(op.inputs()), 0, max_native_operands);
+    expect_range("outputs", size(op.outputs()), 1, max_native_operands);
+    expect_range("weights", size(op.weights()), 0, max_native_operands);
+    const Rows rows = out(op, 0).rows();
+    for (std::uint32_t i = 0; i < size(op.inputs()); ++i)
+      expect("input", in(op, i), rows, width(in(op, i)), in(op, i).dtype());
+    for (std::uint32_t i = 0; i < size(op.outputs()); ++i)
+      expect("output", out(op, i), rows, width(out(op, i)), out(op, i).dtype());
+    check_attributes(*a);
+    check_states(*a, rows);
+  }
+
+  void check_attributes(const NativeAttrs& a) const {
+    expect_range("attributes", size(a.attributes()), 0, max_native_operands);
+    std::unordered_set<std::string_view> names;
+    for (std::uint32_t i = 0; i < size(a.attributes()); ++i) {
+      const Attribute& one = *a.attributes()->Get(i);
+      check_name(where_, "attribute", one.name());
+      if (!names.insert(text(one.name())).second)
+        refuse(where_, "attribute {} comes twice", text(one.name()));
+      if (!std::isfinite(one.value()))
+        refuse(where_, "attribute {}: expected a finite number, found {}", text(one.name()), one.value());
+    }
+  }
+
+  void check_states(const NativeAttrs& a, Rows rows) {
+    expect_range("states", size(a.states()), 0, max_native_operands);
+    for (std::uint32_t i = 0; i < size(a.states()); ++i) {
+      const StateUse& use = *a.states()->Get(i);
+      if (rows != Rows::tokens)
+        refuse(where_, "states: expected inputs and outputs [T, ...], found [R, ...]");
+      if (use.cache() >= written_.size() ||
+          program_.caches()->Get(use.cache())->kind() != CacheKind::recurrent)
+        refuse(where_, "state {}: expected a recurrent cache, found {}", i, use.cache());
+      mark_written(use.cache(), use.layer());
+    }
+  }
+
+  void mark_written(std::uint32_t cache, std::uint32_t layer) {
+    const auto name = text(program_.caches()->Get(cache)->name());
+    auto& written = written_[cache];
+    if (layer >= written.size())
+      refuse(where_, "layer of cache {}: expected 0 to {}, found {}", name, written.size() - 1, layer);
+    if (written[layer]) refuse(where_, "layer {} of cache {} is written by an earlier op", layer, name);
+    written[layer] = true;
+  }
+
   void check_caches_written() const {
     for (std::uint32_t c = 0; c < written_.size(); ++c)
       for (std::size_t layer = 0; layer < written_[c].size(); ++layer)
         if (!written_[c][layer])
           refuse(fmt::format("cache {} ({})", c, text(program_.caches()->Get(c)->name())),
-                 "layer {}: expected one attention that writes it, found none", layer);
+                 "layer {}: expected one op that writes it, found none", layer);
   }
 
   const Program& program_;

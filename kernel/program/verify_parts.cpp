@@ -162,9 +162,13 @@ void check_caches(const Program& program) {
     check_enum(where, "dtype", cache.dtype(), DType::f16);
     check_range(where, "layers", cache.layers(), 1, max_layers);
     if (cache.kind() == CacheKind::recurrent) {
-      if (size(cache.shape()) == 0 || !elements_up_to(values(cache.shape()), max_dimension))
-        refuse(where, "shape: expected dimensions of at least 1, {} elements at most, found {}",
-               max_dimension, shape_text(values(cache.shape())));
+      if (size(cache.shape()) == 0 || size(cache.shape()) > max_state_dimensions ||
+          !elements_up_to(values(cache.shape()), max_dimension))
+        refuse(where, "shape: expected 1 to {} dimensions of at least 1, {} elements at most, found {}",
+               max_state_dimensions, max_dimension, shape_text(values(cache.shape())));
+      if (cache.dtype() != DType::none && cache.dtype() != DType::f32)
+        refuse(where, "dtype: expected none or f32, as native ops keep their states, found {}",
+               name_of(cache.dtype()));
       if (cache.kv_heads() != 0 || cache.head_dim() != 0 || cache.window() != 0)
         refuse(where, "kv_heads, head_dim and window belong to paged_kv only");
       continue;

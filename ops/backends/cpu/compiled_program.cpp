@@ -100,6 +100,7 @@ class compiler {
       case OpKind::select_rows:
         out_.steps.push_back(select_step{input(op, 0), output(op, 0)});
         return {};
+      case OpKind::native:
       case OpKind::none:
         break;
     }

@@ -10,6 +10,7 @@
 
 #include "kernel/modules/modules.hpp"
 #include "kernel/modules/stage.hpp"
+#include "kernel/program/native_ops.hpp"
 #include "tests/support/temp_folder.hpp"
 
 namespace troupe::modules {
@@ -66,7 +67,8 @@ TEST_F(Load, TellsWhatTheModuleIs) {
   EXPECT_EQ(m.sha256().size(), 64u);
   EXPECT_EQ(m.staged_path().filename(), m.sha256() + ".so");
   EXPECT_EQ(m.abi_major(), 1);
-  EXPECT_EQ(m.abi_minor(), 0);
+  EXPECT_EQ(m.abi_minor(), 1);
+  EXPECT_TRUE(m.native_ops().all().empty());
 }
 
 TEST_F(Load, LeavesTheProcessWithTheLastReference) {
@@ -131,6 +133,66 @@ TEST_F(Load, AcceptsANewerMinorVersion) {
   EXPECT_EQ((*loaded)->abi_minor(), 99);
 }
 
+TEST_F(Load, AcceptsAnOlderMinorVersionAndReadsNothingBehindItsTable) {
+  const auto loaded = open().load(test_module("minor_0"));
+  ASSERT_TRUE(loaded) << loaded.error().text;
+  EXPECT_EQ((*loaded)->abi_minor(), 0);
+  EXPECT_TRUE((*loaded)->native_ops().all().empty());
+}
+
+TEST_F(Load, TellsTheModulesNativeOps) {
+  const auto loaded = open().load(test_module("with_ops"));
+  ASSERT_TRUE(loaded) << loaded.error().text;
+  const auto ops = (*loaded)->native_ops();
+  ASSERT_EQ(ops.all().size(), 1u);
+  EXPECT_STREQ(ops.all()[0]->name, "op");
+  EXPECT_EQ(ops.find("op", 3), ops.all()[0]);
+  EXPECT_EQ(ops.find("op", 2), nullptr);
+}
+
+TEST_F(Load, KeepsTheLibraryWhileItsNativeOpsAreInUse) {
+  auto loaded = open().load(test_module("with_ops"));
+  ASSERT_TRUE(loaded) << loaded.error().text;
+  const fs::path staged = (*loaded)->staged_path();
+  auto ops = (*loaded)->native_ops();
+  loaded = fail(error_code::internal, "let go");
+  EXPECT_TRUE(is_mapped(staged));
+  EXPECT_STREQ(ops.all()[0]->summary, "For tests");
+  ops = {};
+  EXPECT_FALSE(is_mapped(staged));
+}
+
+TEST_F(Load, RefusesANativeOpThatIsIncomplete) {
+  const auto error_of = [&](const char* variant) { return load_error(test_module(variant)); };
+  EXPECT_THAT(error_of("op_small"), HasSubstr("native op 0: its table has 40 bytes, expected at least 104"));
+  EXPECT_THAT(error_of("op_without_name"), HasSubstr("native op 0: expected a name"));
+  EXPECT_THAT(error_of("op_without_version"), HasSubstr("native op op: version: expected 1 or more"));
+  EXPECT_THAT(error_of("op_without_summary"), HasSubstr("native op op: the field summary"));
+  EXPECT_THAT(error_of("op_without_shapes"), HasSubstr("the field shapes"));
+  EXPECT_THAT(error_of("op_without_cpu"), HasSubstr("the field cpu"));
+  EXPECT_THAT(error_of("op_without_output"), HasSubstr("outputs: expected at least 1"));
+  EXPECT_THAT(error_of("op_with_null_inputs"), HasSubstr("inputs: expected 1, found null"));
+  EXPECT_THAT(error_of("op_with_many_states"), HasSubstr("states: expected at most 32, found 33"));
+  EXPECT_THAT(error_of("op_with_bf16_input"),
+              HasSubstr("inputs: x: expected dtype TROUPE_F32 or TROUPE_I32, found 2"));
+  EXPECT_THAT(error_of("op_with_optional_state"), HasSubstr("states: sum: is_optional: expected 0, found 1"));
+  EXPECT_THAT(error_of("op_with_optional_first"), HasSubstr("weights: bias: expected optional ones last"));
+  EXPECT_THAT(error_of("op_twice"), HasSubstr("native op op version 3 comes twice"));
+}
+
+TEST_F(Load, LoadsAStagedCopyAgainOnlyIfItIsStillTheSame) {
+  const auto first = open().load(test_module("with_ops"));
+  ASSERT_TRUE(first) << first.error().text;
+  const auto again = load_staged((*first)->staged_path());
+  ASSERT_TRUE(again) << again.error().text;
+  EXPECT_EQ((*again)->sha256(), (*first)->sha256());
+  const auto renamed = folder_.write("0123.so", read(test_module("with_ops")));
+  const auto refused = load_staged(renamed);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, error_code::bad_module);
+  EXPECT_THAT(refused.error().text, HasSubstr("its content is not the one that it is named after"));
+}
+
 TEST_F(Load, LoadsAModuleInPlainC) {
   const auto loaded = open().load(test_module("minimal_c"));
   ASSERT_TRUE(loaded) << loaded.error().text;
@@ -139,7 +201,7 @@ TEST_F(Load, LoadsAModuleInPlainC) {
 
 TEST_F(Load, SaysWhatToRebuildForAnotherMajorVersion) {
   EXPECT_THAT(load_error(test_module("wrong_major")),
-              HasSubstr("built for module interface 99.0, this Troupe speaks 1.0: rebuild the module"));
+              HasSubstr("built for module interface 99.1, this Troupe speaks 1.1: rebuild the module"));
 }
 
 TEST_F(Load, RefusesAnIncompleteTable) {

@@ -56,7 +56,7 @@ const float nan = std::numeric_limits<float>::quiet_NaN();
 
 const refusal_case facts_cases[] = {
     {"MajorVersion", [](ProgramT& p) { p.version_major = 2; },
-     "expected version 1.0 or older of the same major, found 2.0"},
+     "expected version 1.1 or older of the same major, found 2.0"},
     {"MinorVersion", [](ProgramT& p) { p.version_minor = 9; },
      "found 1.9: rebuild the module, or update Troupe"},
     {"NoOps", [](ProgramT& p) { p.ops.clear(); }, "at least one op"},
@@ -211,15 +211,28 @@ const refusal_case cache_cases[] = {
      "kv_heads * head_dim"},
     {"ShapeOfPaged", [](ProgramT& p) { p.caches[0]->shape = {4}; }, "shape belongs to recurrent only"},
     {"RecurrentWithoutShape", [](ProgramT& p) { p.caches[0]->kind = CacheKind::recurrent; },
-     "shape: expected dimensions"},
+     "shape: expected 1 to 4 dimensions"},
     {"RecurrentWithHeads",
      [](ProgramT& p) {
        p.caches[0]->kind = CacheKind::recurrent;
        p.caches[0]->shape = {4, 4};
      },
      "belong to paged_kv only"},
+    {"RecurrentOfManyDimensions",
+     [](ProgramT& p) {
+       p.caches[0]->kind = CacheKind::recurrent;
+       p.caches[0]->shape = {1, 1, 1, 1, 1};
+     },
+     "shape: expected 1 to 4 dimensions"},
+    {"RecurrentDtype",
+     [](ProgramT& p) {
+       p.caches[0]->kind = CacheKind::recurrent;
+       p.caches[0]->shape = {4};
+       p.caches[0]->dtype = DType::bf16;
+     },
+     "dtype: expected none or f32"},
     {"LayerNotWritten", [](ProgramT& p) { p.caches[0]->layers = 3; },
-     "cache 0 (kv): layer 2: expected one attention"},
+     "cache 0 (kv): layer 2: expected one op that writes it"},
     {"NameTwice", [](ProgramT& p) { p.caches.push_back(std::make_unique<CacheT>(*p.caches[0])); },
      "cache 1 (kv): the name kv comes twice"},
 };
@@ -252,9 +265,11 @@ INSTANTIATE_TEST_SUITE_P(Tensors, Refusal, testing::ValuesIn(tensor_cases),
 
 const refusal_case op_cases[] = {
     {"KindNone", [](ProgramT& p) { p.ops[1]->kind = OpKind::none; },
-     "op 1 (none, layers.0): kind: expected 1 to 9, found 0"},
+     "op 1 (none, layers.0): kind: expected one that the schema names, found 0"},
     {"KindUnknown", [](ProgramT& p) { p.ops[1]->kind = static_cast<OpKind>(77); },
      "op 1 (77, layers.0): kind"},
+    {"KindInAGap", [](ProgramT& p) { p.ops[1]->kind = static_cast<OpKind>(63); },
+     "op 1 (63, layers.0): kind: expected one that the schema names, found 63"},
     {"Scope", [](ProgramT& p) { p.ops[1]->scope = "a b"; }, "op 1 (rms_norm): scope"},
     {"Inputs", [](ProgramT& p) { p.ops[1]->inputs.clear(); },
      "op 1 (rms_norm, layers.0): expected 1 inputs, found 0"},
@@ -350,10 +365,10 @@ const refusal_case op_cases[] = {
      "cache kv: expected paged_kv of 2 heads x 4, found paged_kv of 2 x 8"},
     {"AttentionLayer",
      [](ProgramT& p) { find_op(p, OpKind::attention).attrs.AsAttentionAttrs()->cache_layer = 2; },
-     "cache_layer: expected 0 to 1, found 2"},
+     "layer of cache kv: expected 0 to 1, found 2"},
     {"AttentionLayerTwice",
      [](ProgramT& p) { find_op(p, OpKind::attention, 1).attrs.AsAttentionAttrs()->cache_layer = 0; },
-     "(attention, layers.1): cache_layer: layer 0 of cache kv is written by an earlier attention"},
+     "(attention, layers.1): layer 0 of cache kv is written by an earlier op"},
     {"RouterTopK", [](ProgramT& p) { find_op(p, OpKind::router).attrs.AsRouterAttrs()->top_k = 5; },
      "top_k: expected 1 to 4, found 5"},
     {"RouterTopKZero", [](ProgramT& p) { find_op(p, OpKind::router).attrs.AsRouterAttrs()->top_k = 0; },

@@ -11,7 +11,9 @@
 #include <string>
 #include <string_view>
 #include <troupe/sdk/errors.hpp>
+#include <troupe/sdk/native_op.hpp>
 #include <troupe/sdk/parts.hpp>
+#include <troupe/sdk/shape_query.hpp>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -62,6 +64,16 @@ class builder {
     c->kv_heads = options.kv_heads;
     c->head_dim = options.head_dim;
     c->window = options.window;
+    program_.caches.push_back(std::move(c));
+    return {static_cast<std::int32_t>(program_.caches.size() - 1)};
+  }
+
+  cache_ref recurrent_cache(std::string_view name, const recurrent_cache_options& options) {
+    auto c = std::make_unique<program::CacheT>();
+    c->name = std::string(name);
+    c->kind = program::CacheKind::recurrent;
+    c->layers = options.layers;
+    c->shape = options.dimensions;
     program_.caches.push_back(std::move(c));
     return {static_cast<std::int32_t>(program_.caches.size() - 1)};
   }
@@ -172,6 +184,20 @@ class builder {
     return op(program::OpKind::select_rows, {x}, program::Rows::logit_rows, columns(x), {});
   }
 
+  // An op of this module: b.native<scale>({x}, {}, {}, {{"factor", 2}}). Inputs, weights and states in the order in which it
+  // declares them; answers its outputs.
+  template <class Op>
+  std::vector<tensor_ref> native(const std::vector<tensor_ref>& inputs,
+                                 const std::vector<weight_ref>& weights = {},
+                                 const std::vector<state_ref>& states = {},
+                                 const std::vector<attribute>& attributes = {}) {
+    return native(native_op<Op>(), inputs, weights, states, attributes);
+  }
+  std::vector<tensor_ref> native(const troupe_native_op& which, const std::vector<tensor_ref>& inputs,
+                                 const std::vector<weight_ref>& weights = {},
+                                 const std::vector<state_ref>& states = {},
+                                 const std::vector<attribute>& attributes = {});
+
   // ---- results ----
 
   // x [R, V] is what the Program answers. Once.
@@ -243,6 +269,12 @@ class builder {
   }
   std::string describe(weight_ref w) const { return at(w).name + " " + describe(at(w).shape); }
 
+  std::vector<troupe_tensor> native_outputs(const troupe_native_op& which, program::Rows what,
+                                            const std::vector<tensor_ref>& inputs,
+                                            const std::vector<weight_ref>& weights,
+                                            const std::vector<state_ref>& states,
+                                            const std::vector<attribute>& attributes);
+
   // A weight's first use decides its role; an embedding that is also the output stays an embedding.
   program::WeightT& use(weight_ref w, program::WeightRole role, bool quantizable) {
     auto& weight = at(w);
@@ -309,7 +341,13 @@ class builder {
   // A configuration with absurd numbers must not take all memory.
   static constexpr std::size_t max_parts = std::size_t{1} << 20;
 
-  program::ProgramT program_;
+  static program::ProgramT empty_program() {
+    program::ProgramT p;
+    p.version_minor = program_version_minor;
+    return p;
+  }
+
+  program::ProgramT program_ = empty_program();
   std::unordered_set<std::string> names_;  // of weights
   std::size_t sources_ = 0;                // of all spellings
   std::string scope_;
@@ -365,6 +403,64 @@ class builder::scoped {
   std::string outer_;
   std::string name_;
 };
+
+inline std::vector<tensor_ref> builder::native(const troupe_native_op& which,
+                                               const std::vector<tensor_ref>& inputs,
+                                               const std::vector<weight_ref>& weights,
+                                               const std::vector<state_ref>& states,
+                                               const std::vector<attribute>& attributes) {
+  const auto what = inputs.empty() ? program::Rows::tokens : rows(inputs[0]);
+  const auto outputs = native_outputs(which, what, inputs, weights, states, attributes);
+  if (program_.ops.size() >= max_parts) fail("op", "more than " + std::to_string(max_parts) + " in all");
+  program::NativeAttrsT attrs;
+  attrs.op = which.name;
+  attrs.version = which.version;
+  for (const auto& one : attributes) {
+    attrs.attributes.push_back(std::make_unique<program::AttributeT>());
+    attrs.attributes.back()->name = one.name;
+    attrs.attributes.back()->value = one.value;
+  }
+  for (const auto& one : states) {
+    attrs.states.push_back(std::make_unique<program::StateUseT>());
+    attrs.states.back()->cache = static_cast<std::uint32_t>(one.cache.id);
+    attrs.states.back()->layer = one.layer;
+  }
+  auto o = std::make_unique<program::OpT>();
+  o->kind = program::OpKind::native;
+  o->scope = scope_;
+  std::vector<tensor_ref> results;
+  for (const auto x : inputs) o->inputs.push_back(x.id);
+  for (const auto w : weights) o->weights.push_back(w.id);
+  for (const auto& y : outputs) {
+    results.push_back(tensor(what, y.shape[1], static_cast<program::DType>(y.dtype)));
+    o->outputs.push_back(results.back().id);
+  }
+  o->attrs.Set(std::move(attrs));
+  program_.ops.push_back(std::move(o));
+  return results;
+}
+
+// Asks the op itself, as Troupe's verifier will.
+inline std::vector<troupe_tensor> builder::native_outputs(const troupe_native_op& which, program::Rows what,
+                                                          const std::vector<tensor_ref>& inputs,
+                                                          const std::vector<weight_ref>& weights,
+                                                          const std::vector<state_ref>& states,
+                                                          const std::vector<attribute>& attributes) {
+  shape_query query;
+  for (const auto x : inputs) query.input(columns(x), at(x).dtype);
+  for (const auto w : weights) query.weight(use(w, program::WeightRole::other, false).shape);
+  for (const auto& one : states) {
+    if (one.cache.id < 0 || static_cast<std::size_t>(one.cache.id) >= program_.caches.size())
+      fail(which.name, "a state of another builder");
+    query.state(program_.caches[static_cast<std::size_t>(one.cache.id)]->shape);
+  }
+  for (const auto& one : attributes) query.attribute(one.name, one.value);
+  try {
+    return query.ask(which, what);
+  } catch (const native_error& e) {
+    fail(which.name, e.what());
+  }
+}
 
 inline builder::scoped builder::scope(std::string_view name) {
   return scoped(*this, scope_.empty() ? std::string(name) : scope_ + "." + std::string(name));

@@ -15,6 +15,7 @@
 #include <troupe/sdk/config.hpp>
 #include <troupe/sdk/errors.hpp>
 #include <troupe/sdk/json.hpp>
+#include <troupe/sdk/native_op.hpp>
 #include <troupe/sdk/rope.hpp>
 
 namespace troupe::sdk {
@@ -43,19 +44,26 @@ inline troupe_status run_build(build_function build, const char* config, std::si
 }  // namespace troupe::sdk
 
 // The arguments behind `build` are the architectures.
-#define TROUPE_MODULE(module_name, module_version, module_summary, module_build, ...) \
-  extern "C" TROUPE_EXPORT const troupe_module* troupe_module_entry(void) {           \
-    static const char* const architectures[] = {__VA_ARGS__, nullptr};                \
-    static const troupe_module table = {                                              \
-        sizeof(troupe_module),                                                        \
-        TROUPE_ABI_MAJOR,                                                             \
-        TROUPE_ABI_MINOR,                                                             \
-        module_name,                                                                  \
-        module_version,                                                               \
-        module_summary,                                                               \
-        architectures,                                                                \
-        [](const char* config, std::size_t bytes, const troupe_build_host* host) {    \
-          return troupe::sdk::run_build(module_build, config, bytes, host);           \
-        }};                                                                           \
-    return &table;                                                                    \
+#define TROUPE_MODULE(module_name, module_version, module_summary, module_build, ...)      \
+  TROUPE_MODULE_WITH_NATIVE_OPS(module_name, module_version, module_summary, module_build, \
+                                troupe::sdk::native_op_list<>, __VA_ARGS__)
+
+// The same for a module that brings ops along; `module_ops` is a native_op_list (native_op.hpp).
+#define TROUPE_MODULE_WITH_NATIVE_OPS(module_name, module_version, module_summary, module_build, module_ops, \
+                                      ...)                                                                   \
+  extern "C" TROUPE_EXPORT const troupe_module* troupe_module_entry(void) {                                  \
+    static const char* const architectures[] = {__VA_ARGS__, nullptr};                                       \
+    static const troupe_module table = {                                                                     \
+        sizeof(troupe_module),                                                                               \
+        TROUPE_ABI_MAJOR,                                                                                    \
+        TROUPE_ABI_MINOR,                                                                                    \
+        module_name,                                                                                         \
+        module_version,                                                                                      \
+        module_summary,                                                                                      \
+        architectures,                                                                                       \
+        [](const char* config, std::size_t bytes, const troupe_build_host* host) {                           \
+          return troupe::sdk::run_build(module_build, config, bytes, host);                                  \
+        },                                                                                                   \
+        module_ops::table()};                                                                                \
+    return &table;                                                                                           \
   }

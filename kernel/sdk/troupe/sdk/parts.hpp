@@ -12,6 +12,9 @@ namespace troupe::sdk {
 
 using shape = std::vector<std::uint64_t>;
 
+// Of the schema that this SDK writes.
+inline constexpr std::uint16_t program_version_minor = 1;
+
 // Handles into the builder that made them; copied freely.
 struct tensor_ref {
   std::uint32_t id = 0;
@@ -87,6 +90,24 @@ struct router_options {
 struct routing {
   tensor_ref weights;  // [T, k]
   tensor_ref experts;  // [T, k] ids
+};
+
+// State of native ops: one tensor of `dimensions` per layer and sequence, f32, zeros when the sequence begins.
+struct recurrent_cache_options {
+  std::uint32_t layers = 0;
+  shape dimensions;  // 1 to 4
+};
+
+// One layer of a recurrent cache; used by exactly one op.
+struct state_ref {
+  cache_ref cache;
+  std::uint32_t layer = 0;
+};
+
+// A named number of a native op.
+struct attribute {
+  std::string name;
+  double value = 0;
 };
 
 // Stacked over the experts.

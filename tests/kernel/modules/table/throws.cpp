@@ -17,6 +17,7 @@ extern "C" TROUPE_EXPORT const troupe_module* troupe_module_entry(void) {
                                        "1.0.0",
                                        "For tests",
                                        architectures,
-                                       build};
+                                       build,
+                                       nullptr};
   return &module;
 }
