@@ -31,9 +31,9 @@ using namespace std::chrono_literals;
 
 // A child that is made anew from the same options at each start.
 template <class Handle, class Options>
-child_spec child(std::string id, Handle (*spawn)(caf::actor_system&, Options),
+child_spec child(const std::string& id, Handle (*spawn)(caf::actor_system&, Options),
                  std::decay_t<Options> options) {
-  return {.id = std::move(id),
+  return {.id = id,
           .spawn =
               [spawn, options = std::move(options)](caf::actor_system& system) {
                 return caf::actor_cast<caf::strong_actor_ptr>(spawn(system, options));

@@ -60,7 +60,7 @@ bool choice_text::add_text(std::string piece) {
   return false;
 }
 
-void choice_text::give(std::string text) {
+void choice_text::give(const std::string& text) {
   given_ += text.size();
   text_ += text;
 }

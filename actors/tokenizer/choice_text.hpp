@@ -59,7 +59,7 @@ class choice_text {
   };
 
   bool add_text(std::string piece);
-  void give(std::string text);
+  void give(const std::string& text);
   void settle();  // moves tokens whose text is out to ready_
   void end_at_stop(std::string hit);
 

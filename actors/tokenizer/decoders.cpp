@@ -242,7 +242,7 @@ decoder_step make_replace(const setting& s, bool joined) {
   const text_pattern pattern = make_pattern(s.at("pattern"));
   const std::string by = s.at("content").string();
   decoder_step step;
-  step.middle = [pattern, by](std::string token) { return pattern.replace(token, by); };
+  step.middle = [pattern, by](const std::string& token) { return pattern.replace(token, by); };
   if (joined && pattern.is_plain && !pattern.plain.empty()) {
     step.start = [pattern, by] { return std::make_unique<replace_joined>(pattern.plain, by); };
     return step;
@@ -269,7 +269,7 @@ decoder_step make_metaspace(const setting& s, bool joined) {
   const bool prefixed =
       s.boolean_or("add_prefix_space", true) && s.string_or("prepend_scheme", "always") != "never";
   return waiting({[mark, prefixed] { return std::make_unique<metaspace_stage>(mark, prefixed); },
-                  [mark](std::string t) { return metaspace(t, mark, " "); }, false},
+                  [mark](const std::string& t) { return metaspace(t, mark, " "); }, false},
                  joined);
 }
 
@@ -281,7 +281,7 @@ void add_steps(const setting& s, bool& joined, std::vector<decoder_step>& steps)
   } else if (type == "Replace") {
     steps.push_back(make_replace(s, joined));
   } else if (type == "ByteFallback") {
-    const auto raw = [](std::string t) { return byte_token(t) ? std::string(1, *byte_token(t)) : t; };
+    const auto raw = [](const std::string& t) { return byte_token(t) ? std::string(1, *byte_token(t)) : t; };
     steps.push_back(waiting({[] { return std::make_unique<byte_fallback>(); }, raw, false}, joined));
   } else if (type == "Fuse") {
     joined = true;
@@ -327,8 +327,8 @@ std::string decoder_stream::finish() {
 decoder::decoder(const setting& s) {
   bool joined = false;
   if (s.is_null()) {
-    steps_.push_back(
-        {[] { return std::make_unique<joined_by_spaces>(); }, [](std::string t) { return " " + t; }, false});
+    steps_.push_back({[] { return std::make_unique<joined_by_spaces>(); },
+                      [](const std::string& t) { return " " + t; }, false});
   } else {
     add_steps(s, joined, steps_);
   }
@@ -336,7 +336,7 @@ decoder::decoder(const setting& s) {
 
 std::string decoder::in_text(std::string token) const {
   for (const auto& step : steps_) {
-    if (step.middle) token = step.middle(std::move(token));
+    if (step.middle) token = step.middle(token);
     if (step.gives_bytes || !utf8::is_valid(token)) break;
   }
   return token;

@@ -28,7 +28,7 @@ struct decoder_step {
   std::function<std::unique_ptr<decoder_stage>()> start;
   // What the stage makes of one token in the middle of a text; may be bytes that are no UTF-8. Empty
   // function: itself.
-  std::function<std::string(std::string)> middle;
+  std::function<std::string(const std::string&)> middle;
   bool gives_bytes = false;  // `middle` is final: what follows deals with text, not bytes
 };
 

@@ -97,7 +97,7 @@ void hf_tokenizer::index_tokens(const std::string& origin) {
   if (highest > highest_id) {
     throw malformed(fmt::format("{}: id {} is beyond the supported {}", origin, highest, highest_id));
   }
-  tokens_.resize(static_cast<std::size_t>(highest + 1));
+  tokens_.resize(static_cast<std::size_t>(highest) + 1);
   for (const auto& [token, id] : model_.tokens())
     tokens_[static_cast<std::size_t>(id)] = {token, true, false};
   for (const auto& token : added_)

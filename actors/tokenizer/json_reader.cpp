@@ -116,7 +116,7 @@ bool setting::boolean_or(std::string_view key, bool otherwise) const {
 }
 
 std::string setting::type(std::initializer_list<std::string_view> known) const {
-  const std::string found = at("type").string();
+  std::string found = at("type").string();
   for (const auto k : known) {
     if (k == found) return found;
   }

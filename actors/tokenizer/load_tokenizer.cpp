@@ -57,7 +57,7 @@ void fill_names(const setting& root, tokenizer_names& names) {
   for (const char* key :
        {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}) {
     if (names.special.contains(key)) continue;
-    if (auto name = token_name(root, key); !name.empty()) names.special[key] = std::move(name);
+    if (auto name = token_name(root, key); !name.empty()) names.special[key] = name;
   }
   constexpr std::string_view more = "additional_special_tokens";
   if (names.special.contains(more) || !root.has(more)) return;

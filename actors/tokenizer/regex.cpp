@@ -83,13 +83,14 @@ result<std::string> to_pcre(std::string_view pattern) {
 result<regex> regex::compile(std::string_view pattern) {
   auto translated = to_pcre(pattern);
   if (!translated) return fail(translated.error());
+  const std::string text = *std::move(translated);
   std::unique_ptr<pcre2_compile_context, decltype(&pcre2_compile_context_free)> context(
       pcre2_compile_context_create(nullptr), &pcre2_compile_context_free);
   pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
   int code = 0;
   PCRE2_SIZE place = 0;
   // MULTILINE: in Ruby's syntax ^ and $ always mean line ends.
-  pcre2_code* compiled = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated->data()), translated->size(),
+  pcre2_code* compiled = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
                                        PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE, &code, &place, context.get());
   if (compiled == nullptr) {
     return fail(error_code::bad_checkpoint, "regular expression '{}': {} (byte {})", pattern, reason_of(code),

@@ -30,7 +30,7 @@ stop_matcher::outcome stop_matcher::push(std::string_view piece) {
     const auto at = held_.find(stop);
     if (at == std::string::npos) continue;
     const std::size_t end = at + stop.size();
-    if (end < winner_end || (end == winner_end && stop.size() > winner->size())) {
+    if (winner == nullptr || end < winner_end || (end == winner_end && stop.size() > winner->size())) {
       winner = &stop;
       winner_end = end;
     }

@@ -39,6 +39,7 @@ void run_ring(caf::actor_system& system, const char* name, const Message& m, std
   auto count = std::make_shared<hop_count>(hops);
   count->bytes = m.bytes().data();
   std::vector<caf::actor> ring;
+  ring.reserve(3);
   for (int i = 0; i < 3; ++i) ring.push_back(system.spawn(member<Message>, count));
   for (std::size_t i = 0; i < 3; ++i)
     caf::anon_send(ring[i], caf::actor_cast<caf::strong_actor_ptr>(ring[(i + 1) % 3]));

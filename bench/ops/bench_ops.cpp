@@ -57,7 +57,7 @@ void report(benchmark::State& state, double flops, double bytes) {
 void memory_read(benchmark::State& state) {
   const std::vector<std::uint64_t> memory(std::size_t{64} << 20, 1);  // 512 MiB
   std::atomic<std::uint64_t> sink{0};
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     context().threads().parallel_for(memory.size(), 1 << 16,
                                      [&](std::size_t begin, std::size_t end, unsigned) {
                                        std::uint64_t sums[8] = {};
@@ -79,7 +79,7 @@ void linear(benchmark::State& state) {
   const auto w = random_bf16(n * m);
   std::vector<float> y(rows * m);
   const linear_map map{matrix(w, 0, m, n), {}, {y.data(), rows, m}};
-  for (auto _ : state) linear_cpu(context(), {x.data(), rows, n}, {&map, 1});
+  while (state.KeepRunning()) linear_cpu(context(), {x.data(), rows, n}, {&map, 1});
   const auto elements = static_cast<double>(n) * static_cast<double>(m);
   report(state, 2 * elements * static_cast<double>(rows), 2 * elements);
 }
@@ -106,7 +106,7 @@ void experts(benchmark::State& state) {
     chosen.push_back(static_cast<std::int32_t>((t + 3) % count));
   }
   std::vector<float> y(rows * width);
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     experts_cpu(context(), {y.data(), rows, width}, {x.data(), rows, width}, {share.data(), rows, k},
                 {chosen.data(), rows, k}, {gate, up, down, activation::silu});
   }
@@ -141,7 +141,7 @@ void attention(benchmark::State& state) {
     starts.push_back(static_cast<std::uint32_t>(positions.size()));
   }
   std::vector<float> y(q.size());
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     attention_cpu(
         context(), {y.data(), rows, shape.heads * shape.head_dim},
         {q.data(), rows, shape.heads * shape.head_dim}, {kv.data(), rows, shape.kv_heads * shape.head_dim},

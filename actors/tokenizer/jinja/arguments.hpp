@@ -36,4 +36,9 @@ class bound_arguments {
   std::vector<const value*> values_;
 };
 
+// For a function without parameters.
+inline void take_none(std::string_view function, const call_arguments& given) {
+  const bound_arguments none(function, given, {});
+}
+
 }  // namespace troupe::text::jinja

@@ -15,7 +15,7 @@ namespace troupe::text::jinja {
 namespace {
 
 value f_abs(budget&, const value& in, const call_arguments& a) {
-  bound_arguments("abs", a, {});
+  take_none("abs", a);
   must_be_defined(in);
   if (!in.is_number()) raise("bad operand type for abs(): '{}'", type_name(in));
   if (in.is<double>()) return value(std::fabs(in.as<double>()));
@@ -23,7 +23,7 @@ value f_abs(budget&, const value& in, const call_arguments& a) {
 }
 
 value f_capitalize(budget& b, const value& in, const call_arguments& a) {
-  bound_arguments("capitalize", a, {});
+  take_none("capitalize", a);
   return make_string(b, capitalize(to_text(b, in)));
 }
 
@@ -34,7 +34,7 @@ value f_default(budget&, const value& in, const call_arguments& a) {
 }
 
 value f_escape(budget& b, const value& in, const call_arguments& a) {
-  bound_arguments("escape", a, {});
+  take_none("escape", a);
   std::string out;
   for (const char c : to_text(b, in)) {
     switch (c) {
@@ -101,7 +101,7 @@ value truncated(double d, const value& otherwise) {
 value f_int(budget& b, const value& in, const call_arguments& a) {
   const bound_arguments p("int", a, {"default", "base"});
   must_be_defined(in);
-  const value otherwise = p.has(0) ? p.at(0) : value(integer{0});
+  value otherwise = p.has(0) ? p.at(0) : value(integer{0});
   if (in.is_integral()) return value(in.whole());
   if (in.is<double>()) return truncated(in.as<double>(), otherwise);
   if (!in.is_string()) return otherwise;
@@ -116,7 +116,7 @@ value f_int(budget& b, const value& in, const call_arguments& a) {
 value f_float(budget& b, const value& in, const call_arguments& a) {
   const bound_arguments p("float", a, {"default"});
   must_be_defined(in);
-  const value otherwise = p.has(0) ? p.at(0) : value(0.0);
+  value otherwise = p.has(0) ? p.at(0) : value(0.0);
   if (in.is_number()) return value(in.real());
   if (!in.is_string()) return otherwise;
   b.bytes(in.text().size());
@@ -154,12 +154,12 @@ value f_indent(budget& b, const value& in, const call_arguments& a) {
 }
 
 value f_length(budget& b, const value& in, const call_arguments& a) {
-  bound_arguments("length", a, {});
+  take_none("length", a);
   return value(length(b, in));
 }
 
 value f_lower(budget& b, const value& in, const call_arguments& a) {
-  bound_arguments("lower", a, {});
+  take_none("lower", a);
   return make_string(b, utf8::to_lower(to_text(b, in)));
 }
 
@@ -193,17 +193,17 @@ value f_round(budget&, const value& in, const call_arguments& a) {
 }
 
 value f_same(budget& b, const value& in, const call_arguments& a) {
-  bound_arguments("safe", a, {});
+  take_none("safe", a);
   return make_string(b, to_text(b, in));
 }
 
 value f_string(budget& b, const value& in, const call_arguments& a) {
-  bound_arguments("string", a, {});
+  take_none("string", a);
   return make_string(b, to_text(b, in));
 }
 
 value f_title(budget& b, const value& in, const call_arguments& a) {
-  bound_arguments("title", a, {});
+  take_none("title", a);
   const std::string text = to_text(b, in);
   std::string out;
   bool word_begins = true;
@@ -253,12 +253,12 @@ value f_trim(budget& b, const value& in, const call_arguments& a) {
 }
 
 value f_upper(budget& b, const value& in, const call_arguments& a) {
-  bound_arguments("upper", a, {});
+  take_none("upper", a);
   return make_string(b, utf8::to_upper(to_text(b, in)));
 }
 
 value f_wordcount(budget& b, const value& in, const call_arguments& a) {
-  bound_arguments("wordcount", a, {});
+  take_none("wordcount", a);
   const std::string text = to_text(b, in);
   std::size_t words = 0;
   bool inside = false;

@@ -76,18 +76,19 @@ value f_dictsort(budget& b, const value& in, const call_arguments& a) {
     return reverse ? less(b, y.first, x.first) : less(b, x.first, y.first);
   });
   std::vector<value> out;
+  out.reserve(keyed.size());
   for (auto& entry : keyed) out.push_back(std::move(entry.second));
   return make_list(b, std::move(out));
 }
 
 value f_first(budget& b, const value& in, const call_arguments& a) {
-  bound_arguments("first", a, {});
+  take_none("first", a);
   const list_ptr items = iterate(b, in);
   return items->items.empty() ? value::missing("No first item, sequence was empty.") : items->items.front();
 }
 
 value f_last(budget& b, const value& in, const call_arguments& a) {
-  bound_arguments("last", a, {});
+  take_none("last", a);
   if (in.is_list() && in.list().kind == list_kind::generator) raise("'generator' object is not reversible");
   const list_ptr items = iterate(b, in);
   return items->items.empty() ? value::missing("No last item, sequence was empty.") : items->items.back();
@@ -126,7 +127,7 @@ value f_groupby(budget& b, const value& in, const call_arguments& a) {
 }
 
 value f_items(budget& b, const value& in, const call_arguments& a) {
-  bound_arguments("items", a, {});
+  take_none("items", a);
   if (in.is_undefined()) return items_of(b, {});
   if (!in.is_dict()) raise("Can only get item pairs from a mapping.");
   return dict_items(b, in, list_kind::generator);
@@ -148,7 +149,7 @@ value f_join(budget& b, const value& in, const call_arguments& a) {
 }
 
 value f_list(budget& b, const value& in, const call_arguments& a) {
-  bound_arguments("list", a, {});
+  take_none("list", a);
   return make_list(b, iterate(b, in)->items);
 }
 
@@ -191,7 +192,7 @@ value f_min(budget& b, const value& in, const call_arguments& a) {
 }
 
 value f_reverse(budget& b, const value& in, const call_arguments& a) {
-  bound_arguments("reverse", a, {});
+  take_none("reverse", a);
   const value minus_one(integer{-1});
   if (in.is_string()) return slice(b, in, value(), value(), minus_one);
   if (!in.is_undefined() && !in.is_list() && !in.is_dict()) raise("argument must be iterable");
@@ -230,6 +231,7 @@ value f_sort(budget& b, const value& in, const call_arguments& a) {
     return false;
   });
   std::vector<value> out;
+  out.reserve(keyed.size());
   for (auto& entry : keyed) out.push_back(std::move(entry.second));
   return make_list(b, std::move(out));
 }

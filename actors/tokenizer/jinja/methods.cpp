@@ -90,7 +90,7 @@ value index_of(budget& b, const value& self, const call_arguments& a) {
 
 template <bool (*Fits)(char32_t)>
 value every(budget&, const value& self, const call_arguments& a) {
-  bound_arguments("str method", a, {});
+  take_none("str method", a);
   std::string_view rest = self.text();
   if (rest.empty()) return value(false);
   for (; !rest.empty(); rest.remove_prefix(utf8::read_valid(rest).bytes)) {
@@ -105,7 +105,7 @@ bool is_alnum(char32_t c) {
 
 template <std::string (*Map)(std::string_view)>
 value mapped(budget& b, const value& self, const call_arguments& a) {
-  bound_arguments("str method", a, {});
+  take_none("str method", a);
   return make_string(b, Map(self.text()));
 }
 
@@ -241,7 +241,7 @@ value list_count(budget& b, const value& self, const call_arguments& a) {
 }
 
 value itself(budget&, const value& self, const call_arguments& a) {
-  bound_arguments("copy", a, {});
+  take_none("copy", a);
   return self;
 }
 
@@ -254,21 +254,21 @@ value dict_get(budget&, const value& self, const call_arguments& a) {
 }
 
 value dict_keys(budget& b, const value& self, const call_arguments& a) {
-  bound_arguments("keys", a, {});
+  take_none("keys", a);
   std::vector<value> keys;
   for (const auto& entry : self.dict().entries) keys.push_back(entry.first);
   return make_list(b, std::move(keys), list_kind::dict_keys);
 }
 
 value dict_values(budget& b, const value& self, const call_arguments& a) {
-  bound_arguments("values", a, {});
+  take_none("values", a);
   std::vector<value> values;
   for (const auto& entry : self.dict().entries) values.push_back(entry.second);
   return make_list(b, std::move(values), list_kind::dict_values);
 }
 
 value dict_pairs(budget& b, const value& self, const call_arguments& a) {
-  bound_arguments("items", a, {});
+  take_none("items", a);
   return dict_items(b, self, list_kind::dict_items);
 }
 
