@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <utility>
 
@@ -10,11 +11,12 @@
 namespace troupe::cli {
 namespace {
 
-volatile std::sig_atomic_t count = 0;
+// Set by a signal handler, read by other threads.
+std::atomic<int> count{0};
+static_assert(std::atomic<int>::is_always_lock_free);
 
 extern "C" void on_interrupt(int) {
-  count = count + 1;
-  if (count >= 3) _exit(exit_interrupted);
+  if (++count >= 3) _exit(exit_interrupted);
 }
 
 }  // namespace

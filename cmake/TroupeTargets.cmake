@@ -21,6 +21,8 @@ if(TROUPE_SANITIZE STREQUAL "address")
 elseif(TROUPE_SANITIZE STREQUAL "thread")
   target_compile_options(troupe_build INTERFACE -fsanitize=thread -fno-omit-frame-pointer)
   target_link_options(troupe_build INTERFACE -fsanitize=thread)
+  target_sources(troupe_build INTERFACE
+    $<$<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>:${CMAKE_CURRENT_LIST_DIR}/tsan_suppressions.cpp>)
 elseif(TROUPE_SANITIZE)
   message(FATAL_ERROR "TROUPE_SANITIZE is \"${TROUPE_SANITIZE}\"; it takes address, thread or nothing")
 endif()

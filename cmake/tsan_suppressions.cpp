@@ -1,4 +1,4 @@
-// For tests that use ZeroMQ under the thread sanitizer. The packaged libzmq is not instrumented: what its threads hand to each
+// Part of every program that is built for the thread sanitizer. The packaged libzmq is not instrumented: what its threads hand to each
 // other through its lock-free queues looks like a race. Only reports with libzmq itself in a stack are left out.
 #ifdef __SANITIZE_THREAD__
 extern "C" const char* __tsan_default_suppressions() {  // NOLINT(bugprone-reserved-identifier)
