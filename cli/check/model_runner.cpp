@@ -89,6 +89,7 @@ std::vector<std::int32_t> model_runner::greedy(std::size_t rows) {
   std::vector<ops::sampled_token> chosen(rows);
   model_->sample(requests, chosen);
   std::vector<std::int32_t> out;
+  out.reserve(rows);
   for (const ops::sampled_token& t : chosen) out.push_back(t.token);
   return out;
 }
@@ -102,6 +103,7 @@ std::vector<float> model_runner::score(std::span<const std::int32_t> tokens) {
   std::vector<ops::sampled_token> scored(tokens.size());
   model_->score(requests, scored);
   std::vector<float> out;
+  out.reserve(scored.size());
   for (const ops::sampled_token& t : scored) out.push_back(t.logprob);
   return out;
 }
