@@ -11,6 +11,7 @@
 
 #include "actors/errors.hpp"
 #include "actors/executor/step_runner.hpp"
+#include "kernel/program/native_ops.hpp"
 #include "kernel/telemetry/log.hpp"
 #include "kernel/telemetry/progress.hpp"
 
@@ -37,11 +38,29 @@ struct executor_state {
   result<message<wire::ModelLoaded>> load(const message<wire::LoadModel>& request);
   result<std::unique_ptr<ops::model>> compile(const wire::LoadModel& request,
                                               const program::verified_program& program);
+  result<program::native_ops> open_native_ops(const wire::LoadModel& request,
+                                              const program::Program& program);
 };
 
 bool same(const wire::LoadModel& a, const wire::LoadModel& b) {
-  return a.checkpoint()->string_view() == b.checkpoint()->string_view() &&
+  const auto module_of = [](const wire::LoadModel& m) {
+    return m.module_() == nullptr ? std::string_view() : m.module_()->string_view();
+  };
+  return a.checkpoint()->string_view() == b.checkpoint()->string_view() && module_of(a) == module_of(b) &&
          std::ranges::equal(*a.program(), *b.program());
+}
+
+// The only code of a module that runs in this process for longer than a build.
+result<program::native_ops> executor_state::open_native_ops(const wire::LoadModel& request,
+                                                            const program::Program& program) {
+  if (!program::has_native_ops(program)) return program::native_ops();
+  if (request.module_() == nullptr)
+    return fail(error_code::bad_program, "model {}: its Program uses native ops, but no module came with it",
+                request.name()->string_view());
+  const std::filesystem::path copy = request.module_()->str();
+  auto opened = options.open_module ? options.open_module(copy) : modules::load_staged(copy);
+  if (!opened) return fail(opened.error());
+  return (*opened)->native_ops();
 }
 
 result<std::unique_ptr<ops::model>> executor_state::compile(const wire::LoadModel& request,
@@ -54,9 +73,13 @@ result<std::unique_ptr<ops::model>> executor_state::compile(const wire::LoadMode
     log::info("executor", "device opened", {{"name", info.name}, {"detail", info.detail}, {"pool", pool}});
   }
   const std::filesystem::path folder = request.checkpoint()->str();
+  auto native = open_native_ops(request, *program);
+  if (!native) return fail(native.error());
   auto files = options.open_weights ? options.open_weights(folder) : checkpoint::weights::open(folder);
   if (!files) return fail(files.error());
   ops::load_options how;
+  how.native_ops = std::move(*native);
+  how.state_slots = options.max_sequences;
   std::optional<telemetry::progress> line;
   if (options.show_progress) {
     line.emplace("loading " + request.name()->str());
@@ -83,15 +106,18 @@ result<message<wire::ModelLoaded>> executor_state::load(const message<wire::Load
   const auto answer = message<wire::ModelLoaded>::finish(
       builder, wire::CreateModelLoaded(builder, request->model(), (*compiled)->weight_bytes(),
                                        (*compiled)->block_tokens(), options.backend.blocks,
-                                       options.backend.block_bytes, ms, pool));
+                                       options.backend.block_bytes, ms, pool, (*compiled)->state_bytes()));
   log::info("executor", "model loaded",
             {{"model", request->name()->string_view()},
              {"weight_bytes", answer->weight_bytes()},
              {"block_tokens", answer->block_tokens()},
+             {"state_bytes_per_sequence", answer->state_bytes()},
+             {"state_bytes", answer->state_bytes() * options.max_sequences},
              {"ms", ms}});
-  models[request->model()] = {request, answer,
-                              std::make_unique<step_runner>(model_id{request->model()}, std::move(*compiled),
-                                                            (*program)->facts()->vocabulary())};
+  models[request->model()] = {
+      request, answer,
+      std::make_unique<step_runner>(model_id{request->model()}, std::move(*compiled),
+                                    (*program)->facts()->vocabulary(), options.max_sequences)};
   return answer;
 }
 

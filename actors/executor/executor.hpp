@@ -1,7 +1,7 @@
 // Owns the backend of one device, the models compiled for it and what their sequences need between steps. It knows
 // neither tenants nor text, and chooses nothing: it runs the plans that it gets, in the order in which they come.
-//   hears    LoadModel  from host        answers ModelLoaded | error (not_found, bad_checkpoint, bad_program, unsupported,
-//                                        bad_config); what is loaded already is answered at once
+//   hears    LoadModel  from host        answers ModelLoaded | error (not_found, bad_checkpoint, bad_program, bad_module,
+//                                        unsupported, bad_config); what is loaded already is answered at once
 //            StepPlan   from scheduler   sends StepResult to the plan's sender. No answer: unknown model, plan for
 //                                        another pool
 //            peer       from supervisor  ignored: it answers whoever asks
@@ -20,6 +20,7 @@
 #include "actors/types.hpp"
 #include "kernel/base/result.hpp"
 #include "kernel/checkpoint/checkpoint.hpp"
+#include "kernel/modules/modules.hpp"
 #include "ops/device/backend.hpp"
 
 namespace troupe {
@@ -31,8 +32,11 @@ struct executor_options {
   // Opens a checkpoint's weights; empty = checkpoint::weights::open.
   std::function<result<std::shared_ptr<const checkpoint::weights>>(const std::filesystem::path&)>
       open_weights;
-  bool show_progress = false;  // of loading, on stderr
-  bool detached = true;        // false: for tests on a deterministic scheduler
+  // Opens the staged copy of a module whose native ops a Program uses; empty = modules::load_staged.
+  std::function<result<modules::module_ptr>(const std::filesystem::path&)> open_module;
+  std::uint32_t max_sequences = 64;  // of a scheduler's batch: so many may have recurrent state
+  bool show_progress = false;        // of loading, on stderr
+  bool detached = true;              // false: for tests on a deterministic scheduler
   step_trace trace;
 };
 

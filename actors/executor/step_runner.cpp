@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <limits>
+#include <optional>
 
 namespace troupe {
 
@@ -10,6 +11,7 @@ struct step_runner::sequence {
   std::vector<std::int32_t> history;  // prompt, then what was generated
   std::uint32_t prompt_tokens = 0;
   std::vector<std::uint32_t> blocks;
+  std::optional<slot_pool::slot> slot;  // of a model with recurrent state
   ops::sampling_params sampling;
   std::vector<std::int32_t> stop_ids;
   std::uint32_t max_tokens = 0;
@@ -62,12 +64,24 @@ std::uint64_t now_ns() {
 
 }  // namespace
 
-step_runner::step_runner(model_id model, std::unique_ptr<ops::model> compiled, std::uint32_t vocabulary)
-    : id_(model), model_(std::move(compiled)), vocabulary_(vocabulary), builder_(4096) {}
+step_runner::step_runner(model_id model, std::unique_ptr<ops::model> compiled, std::uint32_t vocabulary,
+                         std::uint32_t max_sequences)
+    : id_(model),
+      model_(std::move(compiled)),
+      vocabulary_(vocabulary),
+      slots_(model_->state_bytes() > 0 ? max_sequences : 0),
+      builder_(4096) {}
 
 step_runner::~step_runner() = default;
 
+// Those that take part in the step are never among them: the scheduler has forgotten them.
+void step_runner::end_sequences(const wire::StepPlan& plan) {
+  if (plan.end() != nullptr)
+    for (std::uint64_t id : *plan.end()) sequences_.erase(id);
+}
+
 void step_runner::begin(const wire::BeginSequence& b) {
+  sequences_.erase(b.sequence());
   auto s = std::make_unique<sequence>();
   s->prompt_tokens = b.prompt_tokens();
   s->max_tokens = b.max_tokens();
@@ -86,6 +100,12 @@ void step_runner::begin(const wire::BeginSequence& b) {
       s->generated() >= s->max_tokens)
     return refuse(b.sequence(), fmt::format("a sequence of {} tokens with a prompt of {} and {} to generate",
                                             s->history.size(), s->prompt_tokens, s->max_tokens));
+  if (model_->state_bytes() > 0) {
+    if (auto slot = slots_.take()) s->slot.emplace(std::move(*slot));
+    if (!s->slot)
+      return refuse(b.sequence(),
+                    "no place for its recurrent state: as many sequences have one as the batch holds");
+  }
   sequences_[b.sequence()] = std::move(s);
 }
 
@@ -144,6 +164,7 @@ void step_runner::add_row(std::uint64_t id, sequence& s, std::uint32_t position,
   }
   sequence_rows_.push_back(static_cast<std::uint32_t>(tokens_.size()));
   block_tables_.emplace_back(s.blocks);
+  if (s.slot) state_slots_.push_back(s.slot->number());
 
   const bool last = end == s.history.size();
   o.score_begin = static_cast<std::uint32_t>(score_requests_.size());
@@ -177,7 +198,8 @@ ops::step_batch step_runner::batch() const {
           .positions = positions_,
           .sequence_rows = sequence_rows_,
           .block_tables = block_tables_,
-          .logit_rows = logit_rows_};
+          .logit_rows = logit_rows_,
+          .state_slots = state_slots_};
 }
 
 result<message<wire::StepResult>> step_runner::run(const wire::StepPlan& plan) {
@@ -186,6 +208,7 @@ result<message<wire::StepResult>> step_runner::run(const wire::StepPlan& plan) {
   sequence_rows_.assign(1, 0);
   block_tables_.clear();
   logit_rows_.clear();
+  state_slots_.clear();
   rows_.clear();
   outcomes_.clear();
   sample_requests_.clear();
@@ -194,6 +217,7 @@ result<message<wire::StepResult>> step_runner::run(const wire::StepPlan& plan) {
     sequences_.clear();
     incarnation_ = plan.incarnation();
   }
+  end_sequences(plan);
   if (plan.begin() != nullptr)
     for (const wire::BeginSequence* b : *plan.begin()) begin(*b);
   if (plan.grow() != nullptr) grow(*plan.grow());
@@ -214,8 +238,6 @@ result<message<wire::StepResult>> step_runner::run(const wire::StepPlan& plan) {
         settle(o, *r.of, sampled_[static_cast<std::size_t>(o.sample)]);
     }
   }
-  if (plan.end() != nullptr)
-    for (std::uint64_t id : *plan.end()) sequences_.erase(id);
   return write_result(plan, compute_ns);
 }
 
@@ -296,6 +318,7 @@ message<wire::StepResult> step_runner::write_result(const wire::StepPlan& plan, 
 message<wire::StepResult> step_runner::empty_result(const wire::StepPlan& plan) {
   tokens_.clear();
   outcomes_.clear();
+  if (plan.incarnation() == incarnation_) end_sequences(plan);
   return write_result(plan, 0);
 }
 

@@ -2,6 +2,9 @@
 // backend, and says what was sampled. Knows no queue, no clock and no actor. One thread.
 //
 // Sequences end here by themselves (stop id, length, broken logits); plans that still name them are served without them.
+//
+// A sequence of a model with recurrent state holds a slot from its beginning to its end. The scheduler never has more than
+// `max_sequences` in its batch and names those that left it in `end` before others begin, so there always is one.
 #pragma once
 
 #include <flatbuffers/flatbuffers.h>
@@ -13,6 +16,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "actors/executor/slot_pool.hpp"
 #include "kernel/base/ids.hpp"
 #include "kernel/base/result.hpp"
 #include "kernel/frame/message.hpp"
@@ -24,17 +28,20 @@ namespace troupe {
 class step_runner {
  public:
   // `vocabulary`: V; token ids outside [0, V) end their sequence with an error instead of reaching the backend.
-  step_runner(model_id model, std::unique_ptr<ops::model> compiled, std::uint32_t vocabulary);
+  // `max_sequences`: of the scheduler's batch; the model was loaded with as many state slots.
+  step_runner(model_id model, std::unique_ptr<ops::model> compiled, std::uint32_t vocabulary,
+              std::uint32_t max_sequences);
   ~step_runner();
 
   // One step. A sequence that is at fault is dropped and reported in the result; the others go on.
   // Error: the backend failed; the K/V of all sequences are then in doubt.
   result<message<wire::StepResult>> run(const wire::StepPlan& plan);
 
-  // The answer to a plan that may not be run any more.
+  // The answer to a plan that may not be run any more. The sequences that it ends are dropped.
   message<wire::StepResult> empty_result(const wire::StepPlan& plan);
 
   std::size_t sequences() const { return sequences_.size(); }
+  std::size_t free_slots() const { return slots_.free(); }  // for tests
   const ops::model& compiled() const { return *model_; }
 
  private:
@@ -42,6 +49,7 @@ class step_runner {
   struct row;      // a sequence's part in the batch
   struct outcome;  // what the result says of it
 
+  void end_sequences(const wire::StepPlan& plan);
   void begin(const wire::BeginSequence& begin);
   void grow(const flatbuffers::Vector<const wire::BlockGrant*>& grants);
   void add_chunk(const wire::PrefillChunk& chunk);
@@ -59,6 +67,7 @@ class step_runner {
   std::unique_ptr<ops::model> model_;
   std::uint32_t vocabulary_;
   std::uint64_t incarnation_ = 0;
+  slot_pool slots_;
   std::unordered_map<std::uint64_t, std::unique_ptr<sequence>> sequences_;
 
   // The step at hand; kept for their memory.
@@ -67,6 +76,7 @@ class step_runner {
   std::vector<std::uint32_t> sequence_rows_;                  // [S+1]
   std::vector<std::span<const std::uint32_t>> block_tables_;  // [S]
   std::vector<std::uint32_t> logit_rows_;                     // [R]
+  std::vector<std::uint32_t> state_slots_;                    // [S] if the model has recurrent state
   std::vector<row> rows_;
   std::vector<outcome> outcomes_;
   std::vector<ops::sample_request> sample_requests_;

@@ -28,8 +28,10 @@ message<wire::LoadModel> make_request(const prepared_model& model) {
   const auto bytes = builder.CreateVector(program.data(), program.size());
   const auto name = builder.CreateString(model.name);
   const auto folder = builder.CreateString(model.checkpoint.folder.string());
+  const auto module =
+      model.module == nullptr ? 0 : builder.CreateString(model.module->staged_path().string());
   return message<wire::LoadModel>::finish(
-      builder, wire::CreateLoadModel(builder, model.id.value, name, folder, bytes));
+      builder, wire::CreateLoadModel(builder, model.id.value, name, folder, bytes, module));
 }
 
 struct host_state {

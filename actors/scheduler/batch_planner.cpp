@@ -80,8 +80,9 @@ void batch_planner::admit(sequence& s) {
 // Gives its blocks back. The tokens whose K/V are certain stay behind as a prefix for others.
 void batch_planner::release(const sequence& s, bool keep_prefix) {
   if (!cache_ || (s.leased == 0 && !s.asked)) return;
-  const auto ids =
-      keep_prefix && s.computed > 0 ? release_builder_.CreateVector(s.tokens.data(), s.computed) : 0;
+  const auto ids = keep_prefix && !recurrent_ && s.computed > 0
+                       ? release_builder_.CreateVector(s.tokens.data(), s.computed)
+                       : 0;
   releases_.push_back(wire::CreateReleaseItem(release_builder_, s.id.value, ids));
   admission_blocked_ = false;
   for (auto& r : running_) r->refused = r->tight = false;
@@ -165,6 +166,7 @@ void batch_planner::model_loaded(const wire::ModelLoaded& loaded, std::uint64_t 
   proven_ = false;
   block_tokens_ = loaded.block_tokens();
   blocks_ = loaded.blocks();
+  recurrent_ = loaded.state_bytes() > 0;
   ends_.clear();  // the new pool knows none of them
 }
 

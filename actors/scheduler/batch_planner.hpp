@@ -146,6 +146,8 @@ class batch_planner {
   std::uint64_t epoch_ = 0;
   std::uint32_t block_tokens_ = 0;
   std::uint32_t blocks_ = 0;
+  bool recurrent_ =
+      false;  // the model keeps state beside K/V: cached K/V alone does not save computing positions
 
   sequence_list waiting_;  // in order of arrival
   sequence_list running_;  // in order of arrival

@@ -81,9 +81,9 @@ message<wire::Lease> batch_planner::write_lease(const std::vector<sequence*>& it
   offsets.reserve(items.size());
   for (sequence* s : items) {
     s->asked = true;
-    const bool first =
-        s->leased == 0 && !s->wants_prompt_logprobs();  // positions found in the cache have no logits
-    const auto prefix = first ? builder_.CreateVector(s->tokens) : 0;
+    // Positions found in the cache have no logits, and recurrent state does not stand behind them.
+    const bool may_reuse = s->leased == 0 && !s->wants_prompt_logprobs() && !recurrent_;
+    const auto prefix = may_reuse ? builder_.CreateVector(s->tokens) : 0;
     offsets.push_back(wire::CreateLeaseItem(builder_, s->id.value, wanted_positions(*s), prefix));
   }
   const auto vector = builder_.CreateVector(offsets);

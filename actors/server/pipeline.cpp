@@ -75,6 +75,7 @@ executor_options executor_of(const pipeline_parts& parts) {
     return ops::open_backend(library, wanted);
   };
   options.show_progress = parts.show_progress;
+  options.max_sequences = parts.config.scheduler.max_sequences;
   return options;
 }
 

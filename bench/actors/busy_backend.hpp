@@ -18,6 +18,7 @@ class busy_model final : public ops::model {
       : inner_(std::move(inner)), us_(s.compute_us), sequences_(s.sequences), took_(took) {}
   std::uint32_t block_tokens() const override { return inner_->block_tokens(); }
   std::uint64_t weight_bytes() const override { return inner_->weight_bytes(); }
+  std::uint64_t state_bytes() const override { return inner_->state_bytes(); }
   result<void> run(const ops::step_batch& batch, std::span<ops::probe_request> probes) override {
     counts_ = batch.tokens.size() == sequences_ && batch.block_tables.size() == sequences_;
     begin_ = now_us();

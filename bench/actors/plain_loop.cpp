@@ -19,7 +19,8 @@ class plain_loop {
       : settings_(s),
         device_(s, &times_.backend),
         pool_({.blocks = s.blocks(), .prefix_caching = true}),
-        runner_({0}, *device_.load(model->program, nullptr, {}), model->vocabulary),
+        runner_({0}, *device_.load(model->program, nullptr, {}), model->vocabulary,
+                planner_settings(s).max_sequences),
         planner_(planner_settings(s)) {
     pool_.set_block_tokens({0}, s.block_tokens);
     planner_.cache_here();

@@ -24,7 +24,9 @@ result<loaded_model> load_model(const checkpoint::checkpoint_config& config, con
   if (!program) return fail(program.error());
   auto weights = checkpoint::weights::open(config.folder);
   if (!weights) return fail(weights.error());
-  auto runner = model_runner::open(*program, std::move(*weights), options);
+  auto with_ops = options;
+  with_ops.native_ops = (*module)->native_ops();
+  auto runner = model_runner::open(*program, std::move(*weights), with_ops);
   if (!runner) return fail(runner.error());
   return loaded_model{(*module)->name() + " " + (*module)->version(), std::move(*program),
                       std::move(*runner)};

@@ -18,13 +18,16 @@ result<std::unique_ptr<model_runner>> model_runner::open(const program::verified
   b.reference_ops = options.reference_ops;
   b.block_bytes =
       std::max<std::uint64_t>(1, program::kv_bytes_per_token(*program, sizeof(float))) * block_tokens;
-  // Each sequence may leave its last block partly empty; 64 is more than are ever open at once.
-  b.blocks = static_cast<std::uint32_t>(options.cache_tokens / block_tokens + 64);
+  // Each sequence may leave its last block partly empty.
+  b.blocks = static_cast<std::uint32_t>(options.cache_tokens / block_tokens + max_sequences);
   auto backend = ops::open_backend(options.library, b);
   if (!backend) return fail(backend.error());
   auto runner = std::unique_ptr<model_runner>(new model_runner);
   runner->backend_ = std::move(*backend);
-  auto model = runner->backend_->load(program, std::move(weights));
+  ops::load_options how;
+  how.native_ops = options.native_ops;
+  how.state_slots = max_sequences;
+  auto model = runner->backend_->load(program, std::move(weights), how);
   if (!model) return fail(model.error());
   runner->model_ = std::move(*model);
   runner->blocks_ = b.blocks;
@@ -43,9 +46,11 @@ result<void> model_runner::grow(sequence_state& sequence, std::size_t tokens) {
 
 result<void> model_runner::run(std::span<const piece> pieces, std::span<ops::probe_request> probes) {
   std::vector<std::int32_t> tokens, positions;
-  std::vector<std::uint32_t> rows{0}, wanted;
+  std::vector<std::uint32_t> rows{0}, wanted, slots;
   std::vector<std::span<const std::uint32_t>> tables;
   for (const piece& p : pieces) {
+    if (p.sequence >= max_sequences)
+      return fail(error_code::internal, "the check has more sequences at once than it made room for");
     if (p.sequence >= sequences_.size()) sequences_.resize(p.sequence + 1);
     sequence_state& s = sequences_[p.sequence];
     if (auto grown = grow(s, p.tokens.size()); !grown) return grown;
@@ -56,8 +61,11 @@ result<void> model_runner::run(std::span<const piece> pieces, std::span<ops::pro
     rows.push_back(static_cast<std::uint32_t>(tokens.size()));
     s.length += p.tokens.size();
   }
-  for (const piece& p : pieces) tables.emplace_back(sequences_[p.sequence].blocks);
-  return model_->run({tokens, positions, rows, tables, wanted}, probes);
+  for (const piece& p : pieces) {
+    tables.emplace_back(sequences_[p.sequence].blocks);
+    slots.push_back(static_cast<std::uint32_t>(p.sequence));
+  }
+  return model_->run({tokens, positions, rows, tables, wanted, slots}, probes);
 }
 
 result<void> model_runner::prefill(std::size_t sequence, std::span<const std::int32_t> tokens,

@@ -12,6 +12,7 @@
 
 #include "kernel/base/result.hpp"
 #include "kernel/checkpoint/checkpoint.hpp"
+#include "kernel/program/native_ops.hpp"
 #include "kernel/program/program.hpp"
 #include "ops/device/backend.hpp"
 
@@ -22,6 +23,7 @@ struct runner_options {
   std::uint32_t threads = 0;       // 0 = all cores
   bool reference_ops = false;      // plain loops instead of the fast versions
   std::uint64_t cache_tokens = 0;  // positions that all sequences together may hold
+  program::native_ops native_ops;  // of the module that built the Program
 };
 
 // One thread.
@@ -32,9 +34,11 @@ class model_runner {
                                                     std::shared_ptr<const checkpoint::weights> weights,
                                                     const runner_options& options);
 
+  static constexpr std::uint32_t max_sequences = 64;
+
   // Part of a step: the next tokens of one sequence.
   struct piece {
-    std::size_t sequence = 0;  // any number; a new one starts at position 0
+    std::size_t sequence = 0;  // below max_sequences; a new one starts at position 0
     std::span<const std::int32_t> tokens;
     std::vector<std::uint32_t> wanted;  // rows of `tokens` whose logits are wanted, ascending
   };

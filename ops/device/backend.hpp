@@ -16,6 +16,7 @@
 
 #include "kernel/base/result.hpp"
 #include "kernel/checkpoint/checkpoint.hpp"
+#include "kernel/program/native_ops.hpp"
 #include "kernel/program/program.hpp"
 #include "ops/sampling/sampling.hpp"
 
@@ -29,6 +30,9 @@ struct step_batch {
   // [S] the blocks that hold positions 0 to the last of the step
   std::span<const std::span<const std::uint32_t>> block_tables;
   std::span<const std::uint32_t> logit_rows;  // [R] ascending rows of `tokens` whose logits are wanted
+  // [S] of a model with recurrent state: where each sequence's state lives, below load_options::state_slots, no two alike. A
+  // sequence keeps its slot; its state is zeroed in the step that begins at position 0.
+  std::span<const std::uint32_t> state_slots;
 };
 
 // Chooses the next token behind one logit row.
@@ -61,8 +65,9 @@ class model {
   virtual ~model() = default;
   virtual std::uint32_t block_tokens() const = 0;  // positions that one cache block holds for this model
   virtual std::uint64_t weight_bytes() const = 0;
+  virtual std::uint64_t state_bytes() const = 0;  // recurrent state of one sequence; 0 = the model has none
 
-  // Runs one step; writes K/V into the blocks. Logits stay on the device until the next run.
+  // Runs one step; writes K/V into the blocks and state into the slots. Logits stay on the device until the next run.
   virtual result<void> run(const step_batch& batch, std::span<probe_request> probes = {}) = 0;
 
   // After run(). outputs.size() == requests.size().
@@ -74,6 +79,8 @@ class model {
 };
 
 struct load_options {
+  program::native_ops native_ops;  // of the module that built the Program; kept as long as the model lives
+  std::uint32_t state_slots = 0;   // sequences whose recurrent state can be alive at once
   std::function<void(std::uint64_t done_bytes, std::uint64_t total_bytes)> progress;  // may be empty
 };
 
@@ -95,7 +102,8 @@ class backend {
   virtual device_info info() const = 0;
 
   // Keeps `files` mapped as long as the model lives. Errors: bad_checkpoint (weights), unsupported (an op or
-  // dtype), bad_config (a cache block is too small for one token: says how large it must be).
+  // dtype), bad_config (a cache block is too small for one token: says how large it must be; no address space for the
+  // state of so many sequences), bad_program (a native op that the module has not, or that refuses its operands).
   virtual result<std::unique_ptr<model>> load(const program::verified_program& program,
                                               std::shared_ptr<const checkpoint::weights> files,
                                               const load_options& options = {}) = 0;

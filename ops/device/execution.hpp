@@ -47,7 +47,16 @@ class scratch_buffer {
 class execution {
  public:
   // Parts of an op's scratch that are shared by its workers.
-  enum shared_slot : std::size_t { entries, row_pointers, gate, up, expert_output, tasks, shared_slots };
+  enum shared_slot : std::size_t {
+    entries,
+    row_pointers,
+    gate,
+    up,
+    expert_output,
+    tasks,
+    workspace,
+    shared_slots
+  };
 
   explicit execution(thread_pool& threads) : threads_(threads), own_(threads.size()) {}
 

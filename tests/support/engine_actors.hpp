@@ -127,6 +127,7 @@ class engine_actors {
     o.backend.blocks = device.blocks;
     o.backend.block_bytes = 1024;
     o.detached = false;
+    o.max_sequences = planner.max_sequences;
     o.open_backend = [this](const ops::backend_options&) -> result<std::unique_ptr<ops::backend>> {
       return std::make_unique<recall_backend>(device);
     };

@@ -10,6 +10,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <set>
 #include <span>
 #include <vector>
 
@@ -70,6 +71,10 @@ inline std::vector<std::int32_t> expected_tokens(const recall_request& r, std::u
 struct recall_options {
   std::uint32_t blocks = 64;
   std::uint32_t block_tokens = 4;
+  // The digest of what a sequence has read is recurrent state: it lives in the sequence's slot, not in its blocks, so that every
+  // mistake with slots (one of another sequence, one that two share, a position that was granted as cached) shows.
+  bool recurrent = false;
+  std::uint32_t state_slots = 64;
   std::function<bool()> fails;  // the step ends in a backend error; empty = never
   std::function<bool(std::uint64_t state)>
       gives_non_finite;                              // logits behind this digest are broken; empty = never
@@ -81,21 +86,29 @@ class recall_model final : public ops::model {
   explicit recall_model(const recall_options& options, std::uint32_t vocabulary)
       : options_(options),
         vocabulary_(vocabulary),
-        slots_(std::size_t{options.blocks} * options.block_tokens) {}
+        slots_(std::size_t{options.blocks} * options.block_tokens),
+        states_(options.recurrent ? options.state_slots : 0) {}
 
   std::uint32_t block_tokens() const override { return options_.block_tokens; }
   std::uint64_t weight_bytes() const override { return 1000; }
+  std::uint64_t state_bytes() const override { return options_.recurrent ? 8 : 0; }
 
   result<void> run(const ops::step_batch& batch, std::span<ops::probe_request>) override {
     if (options_.sees) options_.sees(batch);
     if (options_.fails && options_.fails()) return fail(error_code::internal, "the device was told to fail");
     std::vector<std::uint64_t> states(batch.tokens.size());
+    if (options_.recurrent &&
+        std::set(batch.state_slots.begin(), batch.state_slots.end()).size() != batch.block_tables.size())
+      return fail(error_code::internal, "two sequences share a slot, or one has none");
     for (std::size_t s = 0; s < batch.block_tables.size(); ++s)
       for (std::uint32_t row = batch.sequence_rows[s]; row < batch.sequence_rows[s + 1]; ++row) {
         const auto position = static_cast<std::uint32_t>(batch.positions[row]);
-        const std::uint64_t before = position == 0 ? 0 : slot(batch.block_tables[s], position - 1);
+        const std::uint64_t before = position == 0        ? 0
+                                     : options_.recurrent ? states_.at(batch.state_slots[s])
+                                                          : slot(batch.block_tables[s], position - 1);
         states[row] = slot(batch.block_tables[s], position) =
             digest(before, static_cast<std::uint32_t>(batch.tokens[row]));
+        if (options_.recurrent) states_.at(batch.state_slots[s]) = states[row];
       }
     logit_states_.clear();
     for (std::uint32_t row : batch.logit_rows) logit_states_.push_back(states.at(row));
@@ -139,6 +152,7 @@ class recall_model final : public ops::model {
   recall_options options_;
   std::uint32_t vocabulary_;
   std::vector<std::uint64_t> slots_;
+  std::vector<std::uint64_t> states_;
   std::vector<std::uint64_t> logit_states_;
 };
 
@@ -148,8 +162,10 @@ class recall_backend final : public ops::backend {
   ops::device_info info() const override { return {"recall", "remembers, computes nothing"}; }
   result<std::unique_ptr<ops::model>> load(const program::verified_program& program,
                                            std::shared_ptr<const checkpoint::weights>,
-                                           const ops::load_options&) override {
-    return std::make_unique<recall_model>(options_, program->facts()->vocabulary());
+                                           const ops::load_options& how) override {
+    auto options = options_;
+    options.state_slots = how.state_slots;
+    return std::make_unique<recall_model>(options, program->facts()->vocabulary());
   }
 
  private:

@@ -11,14 +11,19 @@ using program::OpKind;
 // Reads one Program; holds what is being built.
 class compiler {
  public:
-  compiler(const program::Program& program, const std::vector<checkpoint::bound_weight>& weights)
-      : program_(program), weights_(weights) {}
+  compiler(const program::Program& program, const std::vector<checkpoint::bound_weight>& weights,
+           const program::native_ops& native)
+      : program_(program), weights_(weights) {
+    out_.native_ops = native;
+  }
 
   result<compiled_program> run() {
     if (auto ok = check_weights(); !ok) return fail(std::move(ok.error()));
+    if (auto ok = program::check_native_ops(program_, out_.native_ops); !ok)
+      return fail(std::move(ok.error()));
     if (auto ok = place_caches(); !ok) return fail(std::move(ok.error()));
-    for (const auto* op : *program_.ops()) {
-      if (auto ok = add(*op); !ok) return fail(std::move(ok.error()));
+    for (index_ = 0; index_ < program_.ops()->size(); ++index_) {
+      if (auto ok = add(*program_.ops()->Get(index_)); !ok) return fail(std::move(ok.error()));
     }
     plan_memory();
     return std::move(out_);
@@ -38,9 +43,10 @@ class compiler {
 
   result<void> place_caches() {
     for (const auto* cache : *program_.caches()) {
-      if (cache->kind() != program::CacheKind::paged_kv) {
-        return fail(error_code::unsupported, "cache {}: {} caches are not supported by the cpu backend",
-                    cache->name()->str(), program::EnumNameCacheKind(cache->kind()));
+      if (cache->kind() == program::CacheKind::recurrent) {
+        cache_starts_.push_back(out_.state_floats);
+        out_.state_floats += cache->layers() * layer_floats(*cache);
+        continue;
       }
       if (cache->dtype() != DType::none && cache->dtype() != DType::f32) {
         return fail(error_code::unsupported, "cache {}: dtype {} (the cpu backend keeps f32)",
@@ -50,6 +56,13 @@ class compiler {
       out_.kv_floats += std::size_t{2} * cache->layers() * cache->kv_heads() * cache->head_dim();
     }
     return {};
+  }
+
+  // Of one layer of a recurrent cache, with the gap behind it.
+  static std::size_t layer_floats(const program::Cache& cache) {
+    std::size_t floats = 1;
+    for (const std::uint64_t size : *cache.shape()) floats *= size;
+    return (floats + 15) / 16 * 16;
   }
 
   static std::uint32_t input(const program::Op& op, unsigned i) { return op.inputs()->Get(i); }
@@ -101,6 +114,8 @@ class compiler {
         out_.steps.push_back(select_step{input(op, 0), output(op, 0)});
         return {};
       case OpKind::native:
+        add_native(op);
+        return {};
       case OpKind::none:
         break;
     }
@@ -174,6 +189,17 @@ class compiler {
     return {};
   }
 
+  void add_native(const program::Op& op) {
+    std::vector<std::size_t> states;
+    const auto* uses = op.attrs_as_NativeAttrs()->states();
+    for (unsigned i = 0; uses != nullptr && i < uses->size(); ++i) {
+      const auto& use = *uses->Get(i);
+      states.push_back(cache_starts_[use.cache()] +
+                       use.layer() * layer_floats(*program_.caches()->Get(use.cache())));
+    }
+    out_.steps.push_back(make_native_step(program_, index_, out_.native_ops, weights_, std::move(states)));
+  }
+
   // Lives count in steps, not in ops: a joined step writes all its tensors at once.
   void plan_memory() {
     for (const auto* tensor : *program_.tensors()) {
@@ -218,18 +244,24 @@ class compiler {
     reads(s.x, at), reads(s.weights, at), reads(s.experts, at), writes(s.y, at);
   }
   void note_lives(const select_step& s, std::size_t at) { reads(s.x, at), writes(s.y, at); }
+  void note_lives(const native_step& s, std::size_t at) {
+    for (const std::uint32_t x : s.inputs) reads(x, at);
+    for (const std::uint32_t y : s.outputs) writes(y, at);
+  }
 
   const program::Program& program_;
   const std::vector<checkpoint::bound_weight>& weights_;
   compiled_program out_;
-  std::vector<std::size_t> cache_starts_;  // floats per token before each cache
+  std::vector<std::size_t> cache_starts_;  // floats before each cache, per token or in a slot
+  std::uint32_t index_ = 0;                // of the op at hand
 };
 
 }  // namespace
 
 result<compiled_program> compile(const program::Program& program,
-                                 const std::vector<checkpoint::bound_weight>& weights) {
-  return compiler(program, weights).run();
+                                 const std::vector<checkpoint::bound_weight>& weights,
+                                 const program::native_ops& native) {
+  return compiler(program, weights, native).run();
 }
 
 }  // namespace troupe::ops::cpu

@@ -13,6 +13,7 @@
 #include "kernel/program/program.hpp"
 #include "ops/attention/attention.hpp"
 #include "ops/backends/cpu/memory_plan.hpp"
+#include "ops/backends/cpu/native_step.hpp"
 #include "ops/device/tensor.hpp"
 #include "ops/linear/linear.hpp"
 #include "ops/moe/experts.hpp"
@@ -62,7 +63,7 @@ struct select_step {
   std::uint32_t x, y;
 };
 using step = std::variant<embed_step, linear_step, norm_step, add_step, rope_step, attention_step,
-                          router_step, experts_step, select_step>;
+                          router_step, experts_step, select_step, native_step>;
 
 // What rope ops of equal theta and rotary_dim share.
 struct rope_frequency_set {
@@ -81,16 +82,21 @@ struct compiled_program {
   std::vector<rope_frequency_set> rope_tables;
   std::vector<tensor_life> tensors;  // as in the Program
   std::vector<named_tensor> probes;
-  std::uint32_t logits = 0;    // tensor [R, V]
-  std::size_t vocabulary = 0;  // V
-  std::size_t kv_floats = 0;   // per token, over all caches and layers
+  std::uint32_t logits = 0;        // tensor [R, V]
+  std::size_t vocabulary = 0;      // V
+  std::size_t kv_floats = 0;       // per token, over all caches and layers
+  std::size_t state_floats = 0;    // per sequence: a slot; each state begins at a multiple of 16
+  program::native_ops native_ops;  // what native steps point to
   memory_plan sharing;
   memory_plan separate;
 };
 
-// `weights`: one per weight of the Program, in its order; the result points into them.
-// Error: unsupported (an op, a cache or a dtype that this backend does not have; names the op or weight).
+// `weights`: one per weight of the Program, in its order; the result points into them and into `program`. `native`: of the
+// module that built it.
+// Errors: unsupported (an op, a cache or a dtype that this backend does not have; names the op or weight), bad_program (see
+// check_native_ops).
 result<compiled_program> compile(const program::Program& program,
-                                 const std::vector<checkpoint::bound_weight>& weights);
+                                 const std::vector<checkpoint::bound_weight>& weights,
+                                 const program::native_ops& native);
 
 }  // namespace troupe::ops::cpu

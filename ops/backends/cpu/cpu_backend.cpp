@@ -38,12 +38,14 @@ class cpu_backend final : public backend {
       weights.push_back(std::move(*bound));
       if (options.progress) options.progress(std::min(done, files->total_bytes()), files->total_bytes());
     }
-    auto compiled = compile(*program, weights);
+    auto compiled = compile(*program, weights, options.native_ops);
     if (!compiled) return fail(std::move(compiled.error()));
+    auto states = state_slots::open(options.state_slots, compiled->state_floats);
+    if (!states) return fail(std::move(states.error()));
     auto block_tokens = tokens_per_block(compiled->kv_floats * sizeof(float));
     if (!block_tokens) return fail(std::move(block_tokens.error()));
-    return std::make_unique<cpu_model>(device_, std::move(*compiled), std::move(weights), std::move(files),
-                                       *block_tokens);
+    return std::make_unique<cpu_model>(device_, program, std::move(*compiled), std::move(weights),
+                                       std::move(files), std::move(*states), *block_tokens);
   }
 
  private:

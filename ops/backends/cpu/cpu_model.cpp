@@ -6,13 +6,17 @@
 
 namespace troupe::ops::cpu {
 
-cpu_model::cpu_model(std::shared_ptr<device_state> device, compiled_program program,
-                     std::vector<checkpoint::bound_weight> weights,
-                     std::shared_ptr<const checkpoint::weights> files, std::uint32_t block_tokens)
+cpu_model::cpu_model(std::shared_ptr<device_state> device, program::verified_program source,
+                     compiled_program program, std::vector<checkpoint::bound_weight> weights,
+                     std::shared_ptr<const checkpoint::weights> files, std::unique_ptr<state_slots> states,
+                     std::uint32_t block_tokens)
     : device_(std::move(device)),
+      source_(std::move(source)),
       program_(std::move(program)),
       weights_(std::move(weights)),
       files_(std::move(files)),
+      states_(std::move(states)),
+      next_positions_(states_->slots()),
       block_tokens_(block_tokens),
       offsets_(program_.tensors.size()),
       rope_memory_(program_.rope_tables.size()),
@@ -32,8 +36,17 @@ result<void> cpu_model::run(const step_batch& batch, std::span<probe_request> pr
   memory_plan& plan = probes.empty() ? program_.sharing : program_.separate;
   arena_ = memory_.take<float>(plan.place(tokens_, logit_rows_, offsets_));
   fill_rope_tables(batch);
+  enter_states(batch);
   for (auto& one : program_.steps) {
-    std::visit([&](auto& s) { run_step(s, batch); }, one);
+    const auto run_one = [&](auto& s) -> result<void> {
+      if constexpr (std::is_same_v<decltype(s), native_step&>) {
+        return run_step(s, batch);
+      } else {
+        run_step(s, batch);
+        return {};
+      }
+    };
+    if (auto ok = std::visit(run_one, one); !ok) return ok;
   }
   copy_probes(probes);
   return {};
@@ -59,7 +72,8 @@ result<void> cpu_model::check(const step_batch& batch) const {
       return fail(error_code::internal, "step: logit rows do not ascend within [0, {})", rows);
     }
   }
-  return check_tables(batch);
+  if (auto ok = check_tables(batch); !ok) return ok;
+  return check_slots(batch);
 }
 
 result<void> cpu_model::check_tables(const step_batch& batch) const {
@@ -91,6 +105,49 @@ result<void> cpu_model::check_tables(const step_batch& batch) const {
     }
   }
   return {};
+}
+
+// A sequence's state must be where its first row goes on, and its own.
+result<void> cpu_model::check_slots(const step_batch& batch) const {
+  if (program_.state_floats == 0) return {};
+  const std::size_t sequences = batch.sequence_rows.size() - 1;
+  if (batch.state_slots.size() != sequences) {
+    return fail(error_code::internal, "step: {} sequences but {} state slots", sequences,
+                batch.state_slots.size());
+  }
+  std::vector<bool> taken(states_->slots());
+  for (std::size_t s = 0; s < sequences; ++s) {
+    const std::uint32_t slot = batch.state_slots[s];
+    if (slot >= states_->slots() || taken[slot]) {
+      return fail(error_code::internal, "step: sequence {} names state slot {} of {}{}", s, slot,
+                  states_->slots(), slot < states_->slots() ? ", which another one has" : "");
+    }
+    taken[slot] = true;
+    const std::size_t first = batch.sequence_rows[s];
+    if (first == batch.sequence_rows[s + 1] || batch.positions[first] == 0) continue;
+    if (static_cast<std::uint32_t>(batch.positions[first]) != next_positions_[slot]) {
+      return fail(error_code::internal, "step: sequence {} goes on at position {}, its state at {}", s,
+                  batch.positions[first], next_positions_[slot]);
+    }
+  }
+  return {};
+}
+
+void cpu_model::enter_states(const step_batch& batch) {
+  const std::size_t sequences = batch.sequence_rows.size() - 1;
+  first_positions_.clear();
+  slots_.clear();
+  for (std::size_t s = 0; s < sequences; ++s) {
+    const std::size_t first = batch.sequence_rows[s], end = batch.sequence_rows[s + 1];
+    const auto position = first == end ? 0 : static_cast<std::uint32_t>(batch.positions[first]);
+    first_positions_.push_back(position);
+    if (program_.state_floats == 0) continue;
+    const std::uint32_t slot = batch.state_slots[s];
+    slots_.push_back(states_->slot(slot));
+    if (first == end) continue;
+    if (position == 0) states_->clear(slot);
+    next_positions_[slot] = position + static_cast<std::uint32_t>(end - first);
+  }
 }
 
 result<void> cpu_model::find_probes(std::span<const probe_request> probes) {
@@ -182,6 +239,19 @@ void cpu_model::run_step(const experts_step& s, const step_batch&) {
 
 void cpu_model::run_step(const select_step& s, const step_batch& batch) {
   device_->ops.select_rows(device_->context, at(s.y), at(s.x), batch.logit_rows);
+}
+
+result<void> cpu_model::run_step(native_step& s, const step_batch& batch) {
+  native_operands_.clear();
+  for (const std::uint32_t x : s.inputs) native_operands_.push_back(arena_ + offsets_[x]);
+  for (const std::uint32_t y : s.outputs) native_operands_.push_back(arena_ + offsets_[y]);
+  const auto operands = std::span(native_operands_);
+  const bool tokens = !program_.tensors[s.outputs[0]].logit_rows;
+  const native_batch seen{
+      tokens ? tokens_ : logit_rows_, tokens ? batch.sequence_rows : std::span<const std::uint32_t>{},
+      tokens ? std::span<const std::uint32_t>(first_positions_) : std::span<const std::uint32_t>{}, slots_};
+  return run_native(device_->context, s, seen, operands.first(s.inputs.size()),
+                    operands.subspan(s.inputs.size()));
 }
 
 std::span<const float> cpu_model::logit_row(std::size_t row) const {

@@ -8,6 +8,7 @@
 #include "ops/backends/cpu/block_pool.hpp"
 #include "ops/backends/cpu/compiled_program.hpp"
 #include "ops/backends/cpu/op_set.hpp"
+#include "ops/backends/cpu/state_slots.hpp"
 #include "ops/device/backend.hpp"
 #include "ops/device/execution.hpp"
 #include "ops/sampling/sampler.hpp"
@@ -27,13 +28,14 @@ struct device_state {
 
 class cpu_model final : public model {
  public:
-  // `weights` are what `program` points into; `files` keeps the mapped ones.
-  cpu_model(std::shared_ptr<device_state> device, compiled_program program,
+  // `source` and `weights` are what `program` points into; `files` keeps the mapped ones.
+  cpu_model(std::shared_ptr<device_state> device, program::verified_program source, compiled_program program,
             std::vector<checkpoint::bound_weight> weights, std::shared_ptr<const checkpoint::weights> files,
-            std::uint32_t block_tokens);
+            std::unique_ptr<state_slots> states, std::uint32_t block_tokens);
 
   std::uint32_t block_tokens() const override { return block_tokens_; }
   std::uint64_t weight_bytes() const override { return weight_bytes_; }
+  std::uint64_t state_bytes() const override { return program::state_bytes_per_sequence(*source_); }
   result<void> run(const step_batch& batch, std::span<probe_request> probes) override;
   void sample(std::span<const sample_request> requests, std::span<sampled_token> outputs) override;
   void score(std::span<const score_request> requests, std::span<sampled_token> outputs) override;
@@ -44,6 +46,9 @@ class cpu_model final : public model {
   // any write.
   result<void> check(const step_batch& batch) const;
   result<void> check_tables(const step_batch& batch) const;
+  result<void> check_slots(const step_batch& batch) const;
+  // Zeroes the state of sequences that begin; notes where each stands behind the step.
+  void enter_states(const step_batch& batch);
   result<void> find_probes(std::span<const probe_request> probes);
   void copy_probes(std::span<probe_request> probes) const;
   void fill_rope_tables(const step_batch& batch);
@@ -57,6 +62,7 @@ class cpu_model final : public model {
   void run_step(const router_step& s, const step_batch& batch);
   void run_step(const experts_step& s, const step_batch& batch);
   void run_step(const select_step& s, const step_batch& batch);
+  result<void> run_step(native_step& s, const step_batch& batch);
 
   std::size_t rows_of_tensor(std::uint32_t tensor) const;
   activations at(std::uint32_t tensor) const;
@@ -64,9 +70,12 @@ class cpu_model final : public model {
   std::span<const float> logit_row(std::size_t row) const;
 
   std::shared_ptr<device_state> device_;
+  program::verified_program source_;
   compiled_program program_;
   std::vector<checkpoint::bound_weight> weights_;
   std::shared_ptr<const checkpoint::weights> files_;
+  std::unique_ptr<state_slots> states_;
+  std::vector<std::uint32_t> next_positions_;  // per slot: the position that its state waits for
   std::uint32_t block_tokens_;
   std::uint64_t weight_bytes_ = 0;
 
@@ -79,7 +88,10 @@ class cpu_model final : public model {
   std::vector<std::uint32_t> probed_;        // tensor of each probe asked for
   std::vector<scratch_buffer> rope_memory_;  // per table: cosines, then sines
   std::vector<rope_table> rope_tables_;
-  std::vector<sampler> samplers_;  // one per thread
+  std::vector<std::uint32_t> first_positions_;  // [S]
+  std::vector<float*> slots_;                   // [S] each sequence's state
+  std::vector<void*> native_operands_;          // of the op at hand: inputs, then outputs
+  std::vector<sampler> samplers_;               // one per thread
 };
 
 }  // namespace troupe::ops::cpu

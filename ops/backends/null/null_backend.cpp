@@ -12,6 +12,7 @@ class null_model final : public model {
 
   std::uint32_t block_tokens() const override { return block_tokens_; }
   std::uint64_t weight_bytes() const override { return 0; }
+  std::uint64_t state_bytes() const override { return 0; }
 
   result<void> run(const step_batch&, std::span<probe_request> probes) override {
     if (!probes.empty()) return fail(error_code::unsupported, "the null backend computes nothing to probe");

@@ -3,6 +3,7 @@
 #include "actors/errors.hpp"
 #include "actors/executor/executor.hpp"
 #include "tests/support/engine_actors.hpp"
+#include "tests/support/native_program.hpp"
 
 namespace troupe {
 namespace {
@@ -74,6 +75,48 @@ TEST_F(Executor, AnswersAtOnceForAModelThatIsLoadedAlready) {
   EXPECT_EQ((*first).bytes().data(), (*second).bytes().data());
   ASSERT_TRUE(load(test::load_message("elsewhere")).has_value());
   EXPECT_EQ(w.weights_opened, before + 2);
+}
+
+TEST_F(Executor, TellsHowMuchRecurrentStateASequenceHas) {
+  EXPECT_EQ((*load(test::load_message()))->state_bytes(), 0u);
+  auto options = w.make_executor_options();
+  auto device = w.device;
+  device.recurrent = true;
+  options.open_backend = [&](const ops::backend_options&) -> result<std::unique_ptr<ops::backend>> {
+    return std::make_unique<test::recall_backend>(device);
+  };
+  w.stop(caf::actor_cast<caf::actor>(executor));
+  executor = spawn_executor(w.system, options);
+  EXPECT_EQ((*load(test::load_message()))->state_bytes(), 8u);
+}
+
+message<wire::LoadModel> load_native(const std::string& module) {
+  wire::LoadModelT m;
+  m.name = "tiny";
+  m.checkpoint = "nowhere";
+  m.program = test::tiny_program::bytes(test::make_native_program());
+  m.module_ = module;
+  return message<wire::LoadModel>::pack(m);
+}
+
+TEST_F(Executor, OpensTheModuleWhoseNativeOpsAProgramUses) {
+  auto loaded = load(load_native(""));
+  ASSERT_FALSE(loaded.has_value());
+  EXPECT_EQ(loaded.error().text, "model tiny: its Program uses native ops, but no module came with it");
+  auto options = w.make_executor_options();
+  std::vector<std::string> opened;
+  options.open_module = [&](const std::filesystem::path& copy) -> result<modules::module_ptr> {
+    opened.push_back(copy.string());
+    return fail(error_code::bad_module, "not this one");
+  };
+  w.stop(caf::actor_cast<caf::actor>(executor));
+  executor = spawn_executor(w.system, options);
+  loaded = load(load_native("/store/0123.so"));
+  ASSERT_FALSE(loaded.has_value());
+  EXPECT_EQ(loaded.error().text, "not this one");
+  EXPECT_EQ(opened, std::vector<std::string>{"/store/0123.so"});
+  ASSERT_TRUE(load(test::load_message()).has_value());
+  EXPECT_EQ(opened.size(), 1u) << "a Program without native ops needs no module in this process";
 }
 
 TEST_F(Executor, AnswersWithAnErrorForAProgramThatIsNone) {

@@ -19,7 +19,7 @@ class StepRunner : public ::testing::Test {
  protected:
   void start(recall_options options = {}) {
     runner = std::make_unique<step_runner>(model_id{0}, std::make_unique<recall_model>(options, vocabulary),
-                                           vocabulary);
+                                           vocabulary, options.state_slots);
     plan = {};
   }
   void SetUp() override { start(); }
@@ -219,12 +219,127 @@ TEST_F(StepRunner, RefusesWhatASequencesBlocksOrHistoryCannotHold) {
   EXPECT_EQ(runner->sequences(), 0u);
 }
 
-TEST_F(StepRunner, DropsWhatThePlanEndsBehindTheStep) {
+TEST_F(StepRunner, DropsWhatThePlanEndsBeforeItBegins) {
   begin(1, {.prompt = {1}});
   prefill(1, 0, 1);
+  step();
+  begin(2, {.prompt = {1}});
+  prefill(2, 0, 1);
   plan.end = {1, 77};
   EXPECT_EQ(step().size(), 1u);
+  EXPECT_EQ(runner->sequences(), 1u);
+}
+
+TEST_F(StepRunner, DropsWhatAPlanEndsThatMayNotBeRun) {
+  begin(1, {.prompt = {1}});
+  prefill(1, 0, 1);
+  step();
+  plan.end = {1};
+  runner->empty_result(*message<wire::StepPlan>::pack(plan));
   EXPECT_EQ(runner->sequences(), 0u);
+}
+
+// ---- recurrent state ----
+
+recall_options recurrent(std::uint32_t slots) {
+  recall_options options;
+  options.recurrent = true;
+  options.state_slots = slots;
+  return options;
+}
+
+TEST_F(StepRunner, GivesEachSequenceASlotOfItsOwnUntilItsEnd) {
+  auto options = recurrent(2);
+  std::vector<std::vector<std::uint32_t>> seen;
+  options.sees = [&](const ops::step_batch& b) {
+    seen.emplace_back(b.state_slots.begin(), b.state_slots.end());
+  };
+  start(options);
+  const recall_request a{.prompt = {3, 1, 4}, .seed = 7, .max_tokens = 3},
+      b{.prompt = {1, 5, 9, 2}, .seed = 8, .max_tokens = 2}, c{.prompt = {6, 5}, .seed = 9, .max_tokens = 2};
+  begin(1, a);
+  begin(2, b);
+  prefill(2, 0, 2);
+  prefill(1, 0, 3);
+  std::vector<std::int32_t> tokens{step()[1]->token};
+  EXPECT_EQ(runner->free_slots(), 0u);
+  prefill(2, 2, 2);
+  decode(1);
+  tokens.push_back(step()[1]->token);
+  decode(1);
+  tokens.push_back(step()[0]->token);
+  EXPECT_EQ(tokens, expected_tokens(a, vocabulary));
+  EXPECT_EQ(runner->free_slots(), 1u) << "freed by the end of the first";
+  begin(3, c);
+  prefill(3, 0, 2);
+  decode(2);
+  auto out = step();
+  EXPECT_EQ(out[0]->token, expected_tokens(c, vocabulary)[0]) << "nothing is left of the slot's former state";
+  EXPECT_EQ(out[1]->token, expected_tokens(b, vocabulary)[1]);
+  EXPECT_EQ(seen[0], (std::vector<std::uint32_t>{1, 0}));
+  EXPECT_EQ(seen[1], (std::vector<std::uint32_t>{1, 0}));
+  EXPECT_EQ(seen[3], (std::vector<std::uint32_t>{0, 1}));
+}
+
+TEST_F(StepRunner, HasSlotsForAFullBatchThatTakesThePlaceOfAnother) {
+  start(recurrent(2));
+  for (const std::uint64_t id : {1, 2}) {
+    begin(id, {.prompt = {1, 2}});
+    prefill(id, 0, 2);
+  }
+  step();
+  plan.end = {1, 2};
+  for (const std::uint64_t id : {3, 4}) {
+    begin(id, {.prompt = {1, 2}});
+    prefill(id, 0, 2);
+  }
+  for (const auto& s : step()) EXPECT_EQ(s->error, error_code::none) << s->error_text;
+  EXPECT_EQ(runner->sequences(), 2u);
+}
+
+TEST_F(StepRunner, FreesTheSlotsOfAFormerIncarnationAndOfBrokenSequences) {
+  auto options = recurrent(2);
+  options.gives_non_finite = [](std::uint64_t state) { return state == test::digest_of(std::vector{6, 6}); };
+  start(options);
+  begin(1, {.prompt = {6, 6}});
+  prefill(1, 0, 2);
+  step();
+  EXPECT_EQ(runner->free_slots(), 2u);
+  begin(1, {.prompt = {1}});
+  begin(2, {.prompt = {static_cast<std::int32_t>(vocabulary)}});
+  prefill(1, 0, 1);
+  step();
+  EXPECT_EQ(runner->free_slots(), 1u);
+  plan.incarnation = 5;
+  begin(1, {.prompt = {9}});
+  begin(2, {.prompt = {9}});
+  step();
+  EXPECT_EQ(runner->free_slots(), 0u);
+  EXPECT_EQ(runner->sequences(), 2u);
+}
+
+TEST_F(StepRunner, RefusesASequenceThatIsOneTooMany) {
+  start(recurrent(1));
+  begin(1, {.prompt = {1}});
+  begin(2, {.prompt = {1}});
+  prefill(1, 0, 1);
+  prefill(2, 0, 1);
+  auto out = step();
+  ASSERT_EQ(out.size(), 2u);
+  EXPECT_EQ(out[0]->sequence, 2u);
+  EXPECT_NE(out[0]->error_text.find("no place for its recurrent state"), std::string::npos);
+  EXPECT_GE(out[1]->token, 0);
+}
+
+TEST_F(StepRunner, NamesNoSlotsForAModelWithoutState) {
+  recall_options options;
+  std::size_t slots = 1;
+  options.sees = [&](const ops::step_batch& b) { slots = b.state_slots.size(); };
+  start(options);
+  begin(1, {.prompt = {1}});
+  prefill(1, 0, 1);
+  step();
+  EXPECT_EQ(slots, 0u);
 }
 
 TEST_F(StepRunner, EndsAllSequencesOfAFormerIncarnationOfTheScheduler) {

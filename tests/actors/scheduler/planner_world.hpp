@@ -196,8 +196,10 @@ class planner_world {
   }
   void start_executor() {
     ++pool_number;
-    runner = std::make_unique<step_runner>(
-        model_id{0}, std::make_unique<recall_model>(options.device, vocabulary), vocabulary);
+    options.device.state_slots = options.planner.max_sequences;
+    runner =
+        std::make_unique<step_runner>(model_id{0}, std::make_unique<recall_model>(options.device, vocabulary),
+                                      vocabulary, options.planner.max_sequences);
   }
   void announce_model() {
     if (pool_number > pool_seen) pool.forget();
@@ -206,6 +208,7 @@ class planner_world {
     m.block_tokens = options.device.block_tokens;
     m.blocks = options.device.blocks;
     m.pool = pool_number;
+    m.state_bytes = runner == nullptr ? 0 : runner->compiled().state_bytes();
     planner->model_loaded(*message<wire::ModelLoaded>::pack(m), now);
     pump();
   }
@@ -255,6 +258,7 @@ class planner_world {
     EXPECT_EQ(pool.free_blocks(), pool.blocks());
     EXPECT_EQ(pool.sequences(), 0u);
     EXPECT_EQ(runner->sequences(), 0u);
+    EXPECT_EQ(runner->free_slots(), options.device.recurrent ? options.planner.max_sequences : 0u);
   }
 
   void pump() {

@@ -243,6 +243,20 @@ TEST(BatchPlanner, ReusesThePrefixOfAnEarlierPromptAndCountsIt) {
   EXPECT_EQ(w.streams[1].usage->cached_tokens(), 0u);
 }
 
+// K/V of the prefix is there, but not the state behind it.
+TEST(BatchPlanner, NeitherAsksForNorKeepsAPrefixOfAModelWithRecurrentState) {
+  world_options o;
+  o.device.recurrent = true;
+  planner_world w(o);
+  w.submit(1, {.prompt = ids(14), .seed = 1, .max_tokens = 4});
+  w.finish();
+  EXPECT_EQ(w.pool.cached_blocks(), 0u);
+  auto& log = w.submit(2, {.prompt = ids(14), .seed = 2, .max_tokens = 4});
+  w.finish();
+  w.expect_exact(2);
+  EXPECT_EQ(log.usage->cached_tokens(), 0u);
+}
+
 TEST(BatchPlanner, KeepsSmallSequencesBehindALargeOneInOrder) {
   planner_world w(small(8));
   w.submit(1, {.prompt = ids(16), .seed = 1, .max_tokens = 10});
@@ -663,7 +677,12 @@ struct life_counts {
   std::uint64_t preemptions = 0, finished = 0, cached_tokens = 0;
 };
 
-void random_life(unsigned seed, bool restarts, life_counts& counts) {
+struct life_kind {
+  bool restarts = false;
+  bool recurrent = false;  // the model keeps state in slots, as many as the batch has places
+};
+
+void random_life(unsigned seed, life_kind kind, life_counts& counts) {
   std::mt19937 random(seed);
   world_options o;
   o.device.blocks = 12 + random() % 30;
@@ -674,6 +693,7 @@ void random_life(unsigned seed, bool restarts, life_counts& counts) {
   o.planner.plans_in_flight = 1 + random() % 2;
   o.planner.max_failures = 1000;
   o.planner.backlog_tokens = 1 + random() % 30;
+  o.device.recurrent = kind.recurrent;
   o.prefix_caching = random() % 4 != 0;
   o.slow_reader = random() % 2 == 0;
   planner_world w(o);
@@ -698,7 +718,7 @@ void random_life(unsigned seed, bool restarts, life_counts& counts) {
       w.abort(victim);
     } else if (dice == 5) {
       w.tick();
-    } else if (dice == 6 && restarts) {
+    } else if (dice == 6 && kind.restarts) {
       switch (random() % 3) {
         case 0:
           w.restart_executor();
@@ -729,7 +749,7 @@ void random_life(unsigned seed, bool restarts, life_counts& counts) {
 
 TEST(BatchPlannerProperty, GivesEveryStreamTheTokensThatItGetsAloneWhateverTheOrderOfEvents) {
   life_counts counts;
-  for (unsigned seed = 0; seed < 150 && !HasFatalFailure(); ++seed) random_life(seed, false, counts);
+  for (unsigned seed = 0; seed < 150 && !HasFatalFailure(); ++seed) random_life(seed, {}, counts);
   EXPECT_GT(counts.preemptions, 100u);
   EXPECT_GT(counts.finished, 1000u);
   EXPECT_GT(counts.cached_tokens, 1000u);
@@ -737,7 +757,24 @@ TEST(BatchPlannerProperty, GivesEveryStreamTheTokensThatItGetsAloneWhateverTheOr
 
 TEST(BatchPlannerProperty, GivesEveryStreamTheTokensThatItGetsAloneThroughRestarts) {
   life_counts counts;
-  for (unsigned seed = 1000; seed < 1150 && !HasFatalFailure(); ++seed) random_life(seed, true, counts);
+  for (unsigned seed = 1000; seed < 1150 && !HasFatalFailure(); ++seed)
+    random_life(seed, {.restarts = true}, counts);
+  EXPECT_GT(counts.finished, 1000u);
+}
+
+TEST(BatchPlannerProperty, NeitherSharesNorLosesRecurrentStateWhateverTheOrderOfEvents) {
+  life_counts counts;
+  for (unsigned seed = 2000; seed < 2150 && !HasFatalFailure(); ++seed)
+    random_life(seed, {.recurrent = true}, counts);
+  EXPECT_GT(counts.preemptions, 100u);
+  EXPECT_GT(counts.finished, 1000u);
+  EXPECT_EQ(counts.cached_tokens, 0u);
+}
+
+TEST(BatchPlannerProperty, NeitherSharesNorLosesRecurrentStateThroughRestarts) {
+  life_counts counts;
+  for (unsigned seed = 3000; seed < 3150 && !HasFatalFailure(); ++seed)
+    random_life(seed, {.restarts = true, .recurrent = true}, counts);
   EXPECT_GT(counts.finished, 1000u);
 }
 

@@ -43,7 +43,7 @@ struct feed {
   std::vector<std::int32_t> tokens;
 };
 
-// Keeps positions and blocks of sequences. Logits are asked of every row.
+// Keeps positions, blocks and state slots (their numbers) of sequences. Logits are asked of every row.
 class tiny_sequences {
  public:
   explicit tiny_sequences(model& target) : model_(target) {}
@@ -58,8 +58,12 @@ class tiny_sequences {
     }
     for (std::uint32_t i = 0; i < tokens.size(); ++i) logit_rows.push_back(i);
     std::vector<std::span<const std::uint32_t>> tables;
-    for (const auto& one : feeds) tables.emplace_back(state(one.sequence).blocks);
-    const auto ran = model_.run({tokens, positions, starts, tables, logit_rows}, probes);
+    std::vector<std::uint32_t> slots;
+    for (const auto& one : feeds) {
+      tables.emplace_back(state(one.sequence).blocks);
+      slots.push_back(static_cast<std::uint32_t>(one.sequence));
+    }
+    const auto ran = model_.run({tokens, positions, starts, tables, logit_rows, slots}, probes);
     EXPECT_TRUE(ran) << (ran ? "" : ran.error().text);
     std::vector<float> logits(tokens.size() * test::tiny_program::vocabulary);
     model_.read_logits(logits);
