@@ -10,8 +10,14 @@
 namespace troupe::cli {
 namespace fs = std::filesystem;
 
+result<modules::store> open_store(const config::install_paths& paths) {
+  auto trusted = modules::load_trust(paths.modules, paths.trusted_modules);
+  if (!trusted) return fail(std::move(trusted.error()));
+  return modules::store::open(paths.module_store, {.trusted = std::move(*trusted)});
+}
+
 result<installed_modules> load_modules(const config::install_paths& paths) {
-  auto store = modules::store::open(paths.module_store);
+  auto store = open_store(paths);
   if (!store) return fail(store.error());
   installed_modules out;
   out.broken = out.registry.add_folder(*store, paths.modules);

@@ -10,6 +10,9 @@
 
 namespace troupe::cli {
 
+// The user's store of modules, with what the user trusts.
+result<modules::store> open_store(const config::install_paths& paths);
+
 // The installed modules. Those that fail to load are in `broken`.
 struct installed_modules {
   modules::registry registry;

@@ -8,8 +8,8 @@
 
 #include "cli/commands.hpp"
 #include "cli/local.hpp"
+#include "cli/module_commands.hpp"
 #include "cli/output.hpp"
-#include "kernel/program/native_ops.hpp"
 
 namespace troupe::cli {
 namespace {
@@ -20,16 +20,10 @@ struct module_command {
 };
 
 // "cpu, cuda"
-std::vector<std::string> devices_of(const troupe_native_op& op) {
+std::vector<std::string> devices_of(const sandbox::native_op& op) {
   std::vector<std::string> devices{"cpu"};
-  if (op.cuda != nullptr) devices.emplace_back("cuda");
+  if (op.has_cuda) devices.emplace_back("cuda");
   return devices;
-}
-
-std::vector<std::string> names(const troupe_native_value* values, std::uint32_t count) {
-  std::vector<std::string> out;
-  for (std::uint32_t i = 0; i < count; ++i) out.emplace_back(values[i].name);
-  return out;
 }
 
 boost::json::array describe_native_ops(const modules::module& m) {
@@ -37,16 +31,15 @@ boost::json::array describe_native_ops(const modules::module& m) {
     return boost::json::array(values.begin(), values.end());
   };
   boost::json::array out;
-  const auto ops = m.native_ops();
-  for (const auto* op : ops.all())
-    out.emplace_back(boost::json::object{{"name", op->name},
-                                         {"version", op->version},
-                                         {"summary", op->summary},
-                                         {"devices", list(devices_of(*op))},
-                                         {"inputs", list(names(op->inputs, op->input_count))},
-                                         {"outputs", list(names(op->outputs, op->output_count))},
-                                         {"weights", list(names(op->weights, op->weight_count))},
-                                         {"states", list(names(op->states, op->state_count))}});
+  for (const auto& op : m.declared_ops())
+    out.emplace_back(boost::json::object{{"name", op.name},
+                                         {"version", op.version},
+                                         {"summary", op.summary},
+                                         {"devices", list(devices_of(op))},
+                                         {"inputs", list(op.inputs)},
+                                         {"outputs", list(op.outputs)},
+                                         {"weights", list(op.weights)},
+                                         {"states", list(op.states)}});
   return out;
 }
 
@@ -62,33 +55,34 @@ boost::json::object describe(const modules::module& m) {
           {"sha256", m.sha256()},
           {"file", m.origin().string()},
           {"staged", m.staged_path().string()},
-          {"native_ops", describe_native_ops(m)}};
+          {"cell", m.walls()},
+          {"native_ops", describe_native_ops(m)},
+          {"trusted", m.trust().has_value()},
+          {"trust", m.trust() ? *m.trust() : m.trust().error().text}};
 }
 
 // One line per op: name, version, devices, states, what it does; or the sentence that there are none.
 std::string native_ops_in_words(const modules::module& m) {
-  const auto ops = m.native_ops();
-  if (ops.all().empty()) return "\n  no native ops: its code only runs while it builds a Program\n";
+  if (m.declared_ops().empty()) return "\n  no native ops: its code only runs in the cell\n";
   std::vector<std::vector<std::string>> rows{{"  NATIVE OP", "VERSION", "DEVICES", "STATES", "SUMMARY"}};
-  for (const auto* op : ops.all()) {
-    const auto states = names(op->states, op->state_count);
-    rows.push_back({fmt::format("  {}", op->name), fmt::format("{}", op->version),
-                    fmt::format("{}", fmt::join(devices_of(*op), ", ")),
-                    states.empty() ? "none" : fmt::format("{}", fmt::join(states, ", ")), op->summary});
-  }
-  return "\n" + table(rows);
+  for (const auto& op : m.declared_ops())
+    rows.push_back({fmt::format("  {}", op.name), fmt::format("{}", op.version),
+                    fmt::format("{}", fmt::join(devices_of(op), ", ")),
+                    op.states.empty() ? "none" : fmt::format("{}", fmt::join(op.states, ", ")), op.summary});
+  return fmt::format("\n{}\n  {}\n", table(rows),
+                     m.trust() ? "may run in the server: " + *m.trust() : m.trust().error().text);
 }
 
 std::string describe_in_words(const modules::module& m) {
   return fmt::format(
       "{} {}\n  {}\n\n  architectures  {}\n  ABI            {}.{}\n  sha256         {}\n  file           "
-      "{}\n  staged at      {}\n{}",
+      "{}\n  staged at      {}\n  cell           {}\n{}",
       m.name(), m.version(), m.summary(), fmt::join(m.architectures(), ", "), m.abi_major(), m.abi_minor(),
-      m.sha256(), m.origin().string(), m.staged_path().string(), native_ops_in_words(m));
+      m.sha256(), m.origin().string(), m.staged_path().string(), m.walls(), native_ops_in_words(m));
 }
 
 int inspect(const module_command& c, const context& shared) {
-  const auto store = modules::store::open(shared.paths.module_store);
+  const auto store = open_store(shared.paths);
   if (!store) return report(store.error());
   const auto module = store->load(c.file);
   if (!module) return report(module.error());
@@ -129,13 +123,14 @@ void add_module(CLI::App& app, context& shared) {
   command->footer(
       "Examples:\n"
       "  troupe module list\n"
-      "  troupe module inspect ./libmine.so --json\n");
+      "  troupe module inspect ./libmine.so --json\n"
+      "  troupe module trust add ./libmine.so\n");
 
   auto* one = command->add_subcommand("inspect", "Say what a module file is, or why it is none");
   one->add_option("file", o->file, "Shared library")->required();
   one->add_flag("--json", o->json, "One JSON object on stdout");
   one->footer(
-      "The file is copied to the module store and loaded from there: look only at files that you trust.\n\n"
+      "The module's code runs in a cell, a process without rights, so any file may be looked at.\n\n"
       "Example:\n  troupe module inspect lib/troupe/modules/mixtral.so\n");
   one->callback([o, &shared] { shared.run = [o, &shared] { return inspect(*o, shared); }; });
 
@@ -143,6 +138,8 @@ void add_module(CLI::App& app, context& shared) {
   all->add_flag("--json", o->json, "One JSON object on stdout");
   all->footer("Example:\n  troupe module list\n");
   all->callback([o, &shared] { shared.run = [o, &shared] { return list(*o, shared); }; });
+
+  add_module_trust(*command, shared);
 }
 
 }  // namespace troupe::cli

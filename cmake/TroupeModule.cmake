@@ -50,4 +50,12 @@ function(troupe_add_module name)
   if(NOT ARG_NO_INSTALL)
     install(TARGETS ${name} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/troupe/modules)
   endif()
+  if(TARGET troupe_build AND NOT ARG_NO_INSTALL)  # what comes with Troupe is trusted by its SHA-256, written beside it
+    add_custom_command(TARGET ${name} POST_BUILD
+      COMMAND ${CMAKE_COMMAND} -E sha256sum ${name}.so > ${name}.so.sha256
+      WORKING_DIRECTORY ${CMAKE_BINARY_DIR}/lib/troupe/modules VERBATIM)
+    set(installed "\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_LIBDIR}/troupe/modules/${name}.so")
+    install(CODE "file(SHA256 \"${installed}\" digest)
+      file(WRITE \"${installed}.sha256\" \"\${digest}  ${name}.so\\n\")")
+  endif()
 endfunction()

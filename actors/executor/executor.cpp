@@ -58,9 +58,7 @@ result<program::native_ops> executor_state::open_native_ops(const wire::LoadMode
     return fail(error_code::bad_program, "model {}: its Program uses native ops, but no module came with it",
                 request.name()->string_view());
   const std::filesystem::path copy = request.module_()->str();
-  auto opened = options.open_module ? options.open_module(copy) : modules::load_staged(copy);
-  if (!opened) return fail(opened.error());
-  return (*opened)->native_ops();
+  return options.open_native_ops ? options.open_native_ops(copy) : modules::open_native_ops(copy);
 }
 
 result<std::unique_ptr<ops::model>> executor_state::compile(const wire::LoadModel& request,

@@ -32,8 +32,9 @@ struct executor_options {
   // Opens a checkpoint's weights; empty = checkpoint::weights::open.
   std::function<result<std::shared_ptr<const checkpoint::weights>>(const std::filesystem::path&)>
       open_weights;
-  // Opens the staged copy of a module whose native ops a Program uses; empty = modules::load_staged.
-  std::function<result<modules::module_ptr>(const std::filesystem::path&)> open_module;
+  // Opens the staged copy of a module whose native ops a Program uses; empty = modules::open_native_ops. Whether the
+  // operator trusts it has been asked before.
+  std::function<result<program::native_ops>(const std::filesystem::path&)> open_native_ops;
   std::uint32_t max_sequences = 64;  // of a scheduler's batch: so many may have recurrent state
   bool show_progress = false;        // of loading, on stderr
   bool detached = true;              // false: for tests on a deterministic scheduler

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kernel/config/config.hpp"
+#include "kernel/program/native_ops.hpp"
 #include "kernel/telemetry/log.hpp"
 
 namespace troupe {
@@ -46,6 +47,8 @@ result<prepared_model_ptr> prepare_model(const model_request& request, const mod
   if (!module) return about(name, module.error());
   auto program = (*module)->build(config->config_json);
   if (!program) return about(name, program.error());
+  if (program::has_native_ops(**program) && !(*module)->trust())
+    return about(name, (*module)->trust().error());
   auto tokenizer = text::load_tokenizer(request.checkpoint);
   if (!tokenizer) return about(name, tokenizer.error());
 

@@ -46,7 +46,11 @@ struct loaded_modules {
 // A bad file in a module folder costs that module only: a model that needs it will say so.
 result<loaded_modules> load_modules(const config::modules_section& wanted,
                                     const config::install_paths& paths) {
-  auto store = modules::store::open(wanted.store.empty() ? paths.module_store : wanted.store);
+  auto trusted =
+      modules::load_trust(paths.modules, wanted.trusted.empty() ? paths.trusted_modules : wanted.trusted);
+  if (!trusted) return fail(std::move(trusted.error()));
+  auto store = modules::store::open(wanted.store.empty() ? paths.module_store : wanted.store,
+                                    {.trusted = std::move(*trusted)});
   if (!store) return fail(std::move(store.error()));
   auto folders = wanted.folders;
   if (folders.empty()) folders.push_back(paths.modules);

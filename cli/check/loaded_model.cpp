@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "kernel/program/native_ops.hpp"
+
 namespace troupe::check {
 
 result<modules::module_ptr> find_module(const checkpoint::checkpoint_config& config,
@@ -25,7 +27,11 @@ result<loaded_model> load_model(const checkpoint::checkpoint_config& config, con
   auto weights = checkpoint::weights::open(config.folder);
   if (!weights) return fail(weights.error());
   auto with_ops = options;
-  with_ops.native_ops = (*module)->native_ops();
+  if (program::has_native_ops(**program)) {
+    auto native = (*module)->native_ops();
+    if (!native) return fail(std::move(native.error()));
+    with_ops.native_ops = std::move(*native);
+  }
   auto runner = model_runner::open(*program, std::move(*weights), with_ops);
   if (!runner) return fail(runner.error());
   return loaded_model{(*module)->name() + " " + (*module)->version(), std::move(*program),

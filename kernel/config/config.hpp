@@ -75,6 +75,7 @@ struct limits_section {
 struct modules_section {
   std::vector<std::filesystem::path> folders;  // empty = those of the installation
   std::filesystem::path store;                 // empty = the user's cache folder
+  std::filesystem::path trusted;               // empty = trusted_modules in the user's config folder
   bool operator==(const modules_section&) const = default;
 };
 

@@ -186,6 +186,7 @@ const std::vector<key>& all_keys() {
       number("limits", "outbox_messages", 16, 1 << 20, [](conf& x) { return &x.limits.outbox_messages; }),
       paths("modules", "folders", [](conf& x) { return &x.modules.folders; }),
       path("modules", "store", true, [](conf& x) { return &x.modules.store; }),
+      path("modules", "trusted", true, [](conf& x) { return &x.modules.trusted; }),
       word("model", "name", [](conf& x) { return &x.models.back().name; }),
       path("model", "path", false, [](conf& x) { return &x.models.back().path; }),
       number("model", "max_context", 0, 1 << 24, [](conf& x) { return &x.models.back().max_context; }),

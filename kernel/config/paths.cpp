@@ -24,6 +24,14 @@ fs::path user_store() {
   return (problem ? fs::path("/tmp") : temporary) / ("troupe-modules-" + std::to_string(geteuid()));
 }
 
+fs::path user_trust() {
+  if (const char* config = std::getenv("XDG_CONFIG_HOME"); config && *config == '/')
+    return fs::path(config) / "troupe" / "trusted_modules";
+  if (const char* home = std::getenv("HOME"); home && *home == '/')
+    return fs::path(home) / ".config" / "troupe" / "trusted_modules";
+  return {};
+}
+
 // "lib", or what the distribution calls it ("lib/x86_64-linux-gnu").
 fs::path library_folder(const fs::path& prefix) {
 #ifdef TROUPE_LIBDIR
@@ -47,6 +55,7 @@ install_paths install_at(const fs::path& prefix) {
   paths.share = prefix / "share" / "troupe";
   paths.demo_model = paths.share / "demo" / "mixtral-demo";
   paths.module_store = user_store();
+  paths.trusted_modules = user_trust();
   return paths;
 }
 

@@ -18,6 +18,10 @@ struct install_paths {
   // troupe-modules-<user id> in the folder for temporary files.
   std::filesystem::path module_store;
 
+  // Which modules with native ops may run in the server, per user: $XDG_CONFIG_HOME/troupe/trusted_modules, else
+  // ~/.config/troupe/trusted_modules; empty = there is no home.
+  std::filesystem::path trusted_modules;
+
   std::filesystem::path backend(std::string_view device) const;  // "cpu": libraries/libtroupe-cpu.so
 };
 

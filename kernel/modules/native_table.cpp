@@ -72,28 +72,24 @@ problem check_op(const troupe_native_op& op) {
 
 }  // namespace
 
-result<std::vector<const troupe_native_op*>> read_native_ops(const troupe_module& table,
-                                                             const std::string& file) {
+result<std::vector<const troupe_native_op*>> read_native_ops(const troupe_module& table) {
   std::vector<const troupe_native_op*> ops;
   if (table.struct_size < table_bytes_1_1 || table.native_ops == nullptr) return ops;
   for (std::size_t i = 0; table.native_ops[i] != nullptr; ++i) {
     const troupe_native_op& op = *table.native_ops[i];
     if (i == max_ops)
-      return fail(error_code::bad_module, "{}: native_ops: more than {}: is the list ended by null?", file,
-                  max_ops);
+      return fail(error_code::bad_module, "native_ops: more than {}: is the list ended by null?", max_ops);
     if (op.struct_size < op_bytes_1_1)
       return fail(error_code::bad_module,
-                  "{}: native op {}: its table has {} bytes, expected at least {}: rebuild the module", file,
-                  i, op.struct_size, op_bytes_1_1);
+                  "native op {}: its table has {} bytes, expected at least {}: rebuild the module", i,
+                  op.struct_size, op_bytes_1_1);
     if (!is_name(op.name))
-      return fail(error_code::bad_module,
-                  "{}: native op {}: expected a name of printable ASCII without blanks", file, i);
-    if (const auto p = check_op(op))
-      return fail(error_code::bad_module, "{}: native op {}: {}", file, op.name, *p);
+      return fail(error_code::bad_module, "native op {}: expected a name of printable ASCII without blanks",
+                  i);
+    if (const auto p = check_op(op)) return fail(error_code::bad_module, "native op {}: {}", op.name, *p);
     for (const auto* other : ops)
       if (std::string_view(other->name) == op.name && other->version == op.version)
-        return fail(error_code::bad_module, "{}: native op {} version {} comes twice", file, op.name,
-                    op.version);
+        return fail(error_code::bad_module, "native op {} version {} comes twice", op.name, op.version);
     ops.push_back(&op);
   }
   return ops;

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "tests/cli/process.hpp"
+#include "tests/support/temp_folder.hpp"
 
 namespace troupe::testing {
 namespace {
@@ -48,13 +49,70 @@ TEST_P(HelpOf, TeachesWithAnExample) {
 
 INSTANTIATE_TEST_SUITE_P(EveryCommand, HelpOf,
                          ::testing::Values("serve", "chat", "generate", "models", "status", "tokenize",
-                                           "program", "module", "module list", "module inspect", "check",
-                                           "completion", "version"),
+                                           "program", "module", "module list", "module inspect",
+                                           "module sign", "module trust", "module trust list",
+                                           "module trust add", "module trust remove", "check", "completion",
+                                           "version"),
                          [](const auto& param) {
                            std::string name = param.param;
                            std::replace(name.begin(), name.end(), ' ', '_');
                            return name;
                          });
+
+// A folder with a copy of a module, a key and an empty list of what is trusted.
+class ModuleTrust : public ::testing::Test {
+ protected:
+  ModuleTrust() {
+    std::filesystem::copy_file(TROUPE_BINARY_DIR "/lib/troupe/modules/mixtral.so", file_);
+    // The secret of RFC 8032, 7.1, test 1.
+    folder_.write("key.pem",
+                  "-----BEGIN PRIVATE KEY-----\n"
+                  "MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n"
+                  "-----END PRIVATE KEY-----\n");
+  }
+  outcome run(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(), "module");
+    return run_troupe(arguments, {}, {{"XDG_CONFIG_HOME", (folder_.path() / "config").string()}});
+  }
+  troupe::test::temp_folder folder_;
+  std::string file_ = folder_.path() / "mine.so";
+  std::string key_ = folder_.path() / "key.pem";
+};
+
+TEST_F(ModuleTrust, IsListedAndTakenBack) {
+  EXPECT_THAT(run({"trust", "list"}).out, HasSubstr("nothing is listed"));
+  const auto added = run({"trust", "add", file_});
+  EXPECT_EQ(added.status, 0) << added.err;
+  const auto list = parsed(run({"trust", "list", "--json"}));
+  ASSERT_EQ(list.at("entries").as_array().size(), 1u);
+  const auto& entry = list.at("entries").at(0);
+  EXPECT_EQ(entry.at("kind"), "sha256");
+  EXPECT_EQ(entry.at("note"), "mine.so");
+  EXPECT_EQ(parsed(run({"inspect", file_, "--json"})).at("trusted"), true);
+  const auto gone = run({"trust", "remove", std::string(entry.at("hex").as_string()).substr(0, 8)});
+  EXPECT_EQ(gone.status, 0) << gone.err;
+  EXPECT_EQ(parsed(run({"inspect", file_, "--json"})).at("trusted"), false);
+}
+
+TEST_F(ModuleTrust, ComesWithASignature) {
+  const auto made = run({"sign", file_, "--key", key_});
+  EXPECT_EQ(made.status, 0) << made.err;
+  EXPECT_EQ(parsed(run({"inspect", file_, "--json"})).at("trusted"), false);
+  const auto added = run({"trust", "add", "--key", key_, "--note", "the author"});
+  EXPECT_EQ(added.status, 0) << added.err;
+  const auto module = parsed(run({"inspect", file_, "--json"}));
+  EXPECT_EQ(module.at("trusted"), true);
+  EXPECT_THAT(std::string(module.at("trust").as_string()), HasSubstr("(the author)"));
+}
+
+TEST_F(ModuleTrust, SaysWhatIsWrong) {
+  expect_error(run({"trust", "add"}), 2, "expected one of: a module file, --key, --sha256");
+  expect_error(run({"trust", "add", "--sha256", "12"}), 2,
+               "--sha256: expected 64 lowercase hex digits, found 12");
+  expect_error(run({"trust", "remove", "12345678"}), 2,
+               "expected exactly one entry whose digits begin with 12345678");
+  expect_error(run({"sign", file_, "--key", file_}), 2, "expected an Ed25519 private key in PEM");
+}
 
 TEST(Command, HelpListsEveryCommand) {
   const auto o = run_troupe({"--help"});

@@ -105,7 +105,7 @@ TEST_F(Executor, OpensTheModuleWhoseNativeOpsAProgramUses) {
   EXPECT_EQ(loaded.error().text, "model tiny: its Program uses native ops, but no module came with it");
   auto options = w.make_executor_options();
   std::vector<std::string> opened;
-  options.open_module = [&](const std::filesystem::path& copy) -> result<modules::module_ptr> {
+  options.open_native_ops = [&](const std::filesystem::path& copy) -> result<program::native_ops> {
     opened.push_back(copy.string());
     return fail(error_code::bad_module, "not this one");
   };

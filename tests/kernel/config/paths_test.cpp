@@ -41,4 +41,14 @@ TEST(Paths, KeepsModuleCopiesAmongTemporaryFilesWithoutAHome) {
   unsetenv("TMPDIR");
 }
 
+TEST(Paths, KeepsTheListOfTrustedModulesInTheUsersConfiguration) {
+  setenv("XDG_CONFIG_HOME", "/somewhere/config", 1);
+  EXPECT_EQ(config::install_at("/x").trusted_modules, "/somewhere/config/troupe/trusted_modules");
+  unsetenv("XDG_CONFIG_HOME");
+  setenv("HOME", "/home/someone", 1);
+  EXPECT_EQ(config::install_at("/x").trusted_modules, "/home/someone/.config/troupe/trusted_modules");
+  unsetenv("HOME");
+  EXPECT_TRUE(config::install_at("/x").trusted_modules.empty());
+}
+
 }  // namespace

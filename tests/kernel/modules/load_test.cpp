@@ -45,6 +45,11 @@ class Load : public testing::Test {
     if (!s) throw std::runtime_error(s.error().text);
     return *s;
   }
+  store open_and_trust(const std::string& module) {
+    trust_policy policy;
+    policy.listed.add({"sha256", sha256_hex(*read_library(test_module(module))), "for this test"});
+    return *store::open(folder_.path() / "store", {.trusted = policy});
+  }
   std::string load_error(const fs::path& file, error_code code = error_code::bad_module) {
     const auto loaded = open().load(file);
     if (loaded) return "no error";
@@ -68,20 +73,16 @@ TEST_F(Load, TellsWhatTheModuleIs) {
   EXPECT_EQ(m.staged_path().filename(), m.sha256() + ".so");
   EXPECT_EQ(m.abi_major(), 1);
   EXPECT_EQ(m.abi_minor(), 1);
-  EXPECT_TRUE(m.native_ops().all().empty());
+  EXPECT_TRUE(m.declared_ops().empty());
+  EXPECT_TRUE(m.native_ops()->all().empty());
 }
 
-TEST_F(Load, LeavesTheProcessWithTheLastReference) {
-  auto loaded = open().load(mixtral);
+TEST_F(Load, NeverMapsTheLibraryIntoThisProcess) {
+  const auto loaded = open().load(mixtral);
   ASSERT_TRUE(loaded) << loaded.error().text;
-  const fs::path staged = (*loaded)->staged_path();
-  module_ptr second = *loaded;
-  EXPECT_TRUE(is_mapped(staged));
+  EXPECT_EQ((*loaded)->build("{}").error().code, error_code::bad_checkpoint);
+  EXPECT_FALSE(is_mapped((*loaded)->staged_path()));
   EXPECT_FALSE(is_mapped(mixtral));
-  loaded = fail(error_code::internal, "let go");
-  EXPECT_TRUE(is_mapped(staged));
-  second.reset();
-  EXPECT_FALSE(is_mapped(staged));
 }
 
 TEST_F(Load, KeepsRunningWhileTheOperatorOverwritesTheFile) {
@@ -118,7 +119,7 @@ TEST_F(Load, MayBeCalledFromSeveralThreads) {
   std::vector<std::thread> threads;
   for (int i = 0; i < 4; ++i)
     threads.emplace_back([&] {
-      for (int round = 0; round < 10; ++round) {
+      for (int round = 0; round < 4; ++round) {
         const auto loaded = s.load(mixtral);
         ASSERT_TRUE(loaded) << loaded.error().text;
         EXPECT_EQ((*loaded)->build("{}").error().code, error_code::bad_checkpoint);
@@ -137,28 +138,46 @@ TEST_F(Load, AcceptsAnOlderMinorVersionAndReadsNothingBehindItsTable) {
   const auto loaded = open().load(test_module("minor_0"));
   ASSERT_TRUE(loaded) << loaded.error().text;
   EXPECT_EQ((*loaded)->abi_minor(), 0);
-  EXPECT_TRUE((*loaded)->native_ops().all().empty());
+  EXPECT_TRUE((*loaded)->declared_ops().empty());
 }
 
-TEST_F(Load, TellsTheModulesNativeOps) {
+TEST_F(Load, TellsTheModulesNativeOpsWithoutMappingIt) {
   const auto loaded = open().load(test_module("with_ops"));
   ASSERT_TRUE(loaded) << loaded.error().text;
+  ASSERT_EQ((*loaded)->declared_ops().size(), 1u);
+  const auto& op = (*loaded)->declared_ops()[0];
+  EXPECT_EQ(op.name, "op");
+  EXPECT_EQ(op.version, 3u);
+  EXPECT_EQ(op.summary, "For tests");
+  EXPECT_TRUE(op.has_cuda);
+  EXPECT_THAT(op.weights, ElementsAre("w", "bias"));
+  EXPECT_THAT(op.states, ElementsAre("sum"));
+  EXPECT_FALSE(is_mapped((*loaded)->staged_path()));
+}
+
+TEST_F(Load, DoesNotMapNativeOpsThatNobodyTrusts) {
+  const auto loaded = open().load(test_module("with_ops"));
+  ASSERT_TRUE(loaded) << loaded.error().text;
+  EXPECT_FALSE((*loaded)->trust());
   const auto ops = (*loaded)->native_ops();
-  ASSERT_EQ(ops.all().size(), 1u);
-  EXPECT_STREQ(ops.all()[0]->name, "op");
-  EXPECT_EQ(ops.find("op", 3), ops.all()[0]);
-  EXPECT_EQ(ops.find("op", 2), nullptr);
+  ASSERT_FALSE(ops);
+  EXPECT_EQ(ops.error().code, error_code::bad_module);
+  EXPECT_THAT(ops.error().text, HasSubstr("troupe module trust add " + test_module("with_ops").string()));
+  EXPECT_FALSE(is_mapped((*loaded)->staged_path()));
 }
 
 TEST_F(Load, KeepsTheLibraryWhileItsNativeOpsAreInUse) {
-  auto loaded = open().load(test_module("with_ops"));
+  auto loaded = open_and_trust("with_ops").load(test_module("with_ops"));
   ASSERT_TRUE(loaded) << loaded.error().text;
   const fs::path staged = (*loaded)->staged_path();
   auto ops = (*loaded)->native_ops();
+  ASSERT_TRUE(ops) << ops.error().text;
   loaded = fail(error_code::internal, "let go");
   EXPECT_TRUE(is_mapped(staged));
-  EXPECT_STREQ(ops.all()[0]->summary, "For tests");
-  ops = {};
+  EXPECT_NE(ops->find("op", 3), nullptr);
+  EXPECT_EQ(ops->find("op", 2), nullptr);
+  EXPECT_STREQ(ops->all()[0]->summary, "For tests");
+  ops = program::native_ops();
   EXPECT_FALSE(is_mapped(staged));
 }
 
@@ -180,14 +199,14 @@ TEST_F(Load, RefusesANativeOpThatIsIncomplete) {
   EXPECT_THAT(error_of("op_twice"), HasSubstr("native op op version 3 comes twice"));
 }
 
-TEST_F(Load, LoadsAStagedCopyAgainOnlyIfItIsStillTheSame) {
+TEST_F(Load, OpensNativeOpsOfAStagedCopyOnlyIfItIsStillTheSame) {
   const auto first = open().load(test_module("with_ops"));
   ASSERT_TRUE(first) << first.error().text;
-  const auto again = load_staged((*first)->staged_path());
-  ASSERT_TRUE(again) << again.error().text;
-  EXPECT_EQ((*again)->sha256(), (*first)->sha256());
+  const auto ops = open_native_ops((*first)->staged_path());
+  ASSERT_TRUE(ops) << ops.error().text;
+  EXPECT_EQ(ops->all().size(), 1u);
   const auto renamed = folder_.write("0123.so", read(test_module("with_ops")));
-  const auto refused = load_staged(renamed);
+  const auto refused = open_native_ops(renamed);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, error_code::bad_module);
   EXPECT_THAT(refused.error().text, HasSubstr("its content is not the one that it is named after"));

@@ -1,0 +1,10 @@
+// The parts of `troupe module` that have files of their own.
+#pragma once
+
+#include "cli/commands.hpp"
+
+namespace troupe::cli {
+
+void add_module_trust(CLI::App& module, context& shared);  // sign, trust
+
+}  // namespace troupe::cli
