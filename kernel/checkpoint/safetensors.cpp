@@ -191,6 +191,7 @@ result<void> check_sizes(const std::vector<safetensors_entry>& entries, std::str
 result<void> check_cover(const std::vector<safetensors_entry>& entries, std::uint64_t data_bytes,
                          std::string_view file) {
   std::vector<const safetensors_entry*> sorted;
+  sorted.reserve(entries.size());
   for (const auto& entry : entries) sorted.push_back(&entry);
   std::sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) {
     return a->begin != b->begin ? a->begin < b->begin : a->end < b->end;
