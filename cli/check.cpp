@@ -17,6 +17,7 @@ namespace {
 struct check_command {
   std::string model;
   std::string goldens;
+  std::string module;
   std::vector<std::string> only;
   std::vector<std::string> prompts;
   std::uint32_t threads = 0;
@@ -64,7 +65,7 @@ std::optional<std::filesystem::path> goldens_of(const check_command& c, const st
 int run_check(const check_command& c, const context& shared) {
   const auto folder = find_model(c.model, shared.paths);
   if (!folder) return report(folder.error());
-  const auto known = load_modules(shared.paths);
+  const auto known = load_modules_or(shared.paths, c.module);
   if (!known) return report(known.error());
   for (const error& e : known->broken) fmt::print(stderr, "troupe: warning: {}\n", e.text);
   progress_line line;
@@ -98,6 +99,8 @@ void add_check(CLI::App& app, context& shared) {
   command->add_option(
       "--goldens", o->goldens,
       "Folder of reference outputs (default: `goldens` in the checkpoint folder, if there is one)");
+  command->add_option("--module", o->module,
+                      "Library file of the module to use, instead of the installed ones");
   command
       ->add_option("--only", o->only,
                    fmt::format("Groups to run, separated by commas: {}; without reference outputs: {}",
@@ -118,6 +121,7 @@ void add_check(CLI::App& app, context& shared) {
       "Examples:\n"
       "  troupe check demo/mixtral-demo --goldens tests/golden/mixtral\n"
       "  troupe check demo/dbrx-demo --goldens tests/golden/dbrx --only tokenizer,template\n"
+      "  troupe check my-checkpoint --goldens my-references --module build/lib/troupe/modules/mine.so\n"
       "  troupe check ~/models/Mixtral-8x7B-v0.1      # complete, and does it run at all?\n");
   command->callback([o, &shared] { shared.run = [o, &shared] { return run_check(*o, shared); }; });
 }

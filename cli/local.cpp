@@ -16,12 +16,26 @@ result<modules::store> open_store(const config::install_paths& paths) {
   return modules::store::open(paths.module_store, {.trusted = std::move(*trusted)});
 }
 
-result<installed_modules> load_modules(const config::install_paths& paths) {
+result<known_modules> load_modules(const config::install_paths& paths) {
   auto store = open_store(paths);
   if (!store) return fail(store.error());
-  installed_modules out;
+  known_modules out;
   out.broken = out.registry.add_folder(*store, paths.modules);
   return out;
+}
+
+result<known_modules> load_module(const config::install_paths& paths, const std::string& file) {
+  auto store = open_store(paths);
+  if (!store) return fail(store.error());
+  auto module = store->load(file);
+  if (!module) return fail(module.error());
+  known_modules out;
+  out.registry.add(std::move(*module));
+  return out;
+}
+
+result<known_modules> load_modules_or(const config::install_paths& paths, const std::string& file) {
+  return file.empty() ? load_modules(paths) : load_module(paths, file);
 }
 
 bool means_folder(const std::string& given) {

@@ -1,6 +1,7 @@
 #include "cli/check/report.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <boost/json/array.hpp>
@@ -94,6 +95,8 @@ std::string to_text(const report& r, std::size_t shown) {
   fmt::format_to(std::back_inserter(out), "\n{:<16} {:>6} {:>7}  {:>12}  {:>9}  {:>9}\n", "group", "cases",
                  "passed", "largest diff", "tolerance", "near-ties");
   for (const group& g : r.groups) print_row(out, g);
+  if (!r.left_out.empty())
+    fmt::format_to(std::back_inserter(out), "left out: {}\n", fmt::join(r.left_out, ", "));
   for (const group& g : r.groups) print_details(out, g, shown);
   std::size_t failed = 0;
   for (const group& g : r.groups) failed += g.ok() ? 0 : 1;
@@ -109,9 +112,16 @@ std::string to_text(const report& r, std::size_t shown) {
 boost::json::object to_json(const report& r) {
   boost::json::array groups;
   for (const group& g : r.groups) groups.push_back(group_json(g));
-  return {
-      {"ok", r.ok()},       {"model", r.model},     {"architecture", r.architecture}, {"module", r.module},
-      {"device", r.device}, {"seconds", r.seconds}, {"groups", std::move(groups)}};
+  boost::json::array left_out;
+  for (const std::string& name : r.left_out) left_out.emplace_back(name);
+  return {{"left_out", std::move(left_out)},
+          {"ok", r.ok()},
+          {"model", r.model},
+          {"architecture", r.architecture},
+          {"module", r.module},
+          {"device", r.device},
+          {"seconds", r.seconds},
+          {"groups", std::move(groups)}};
 }
 
 }  // namespace troupe::check

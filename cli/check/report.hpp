@@ -80,6 +80,7 @@ struct report {
   std::string module;        // name and version; empty if none serves the architecture
   std::string device;        // empty if no model ran
   std::vector<group> groups;
+  std::vector<std::string> left_out;  // groups without reference outputs, and which file would hold them
   double seconds = 0;
 
   bool ok() const;

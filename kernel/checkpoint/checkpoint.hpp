@@ -67,7 +67,7 @@ struct checkpoint_config {
   std::string architecture;  // config.json: architectures[0]
   generation_defaults generation;
 };
-// Errors: not_found, bad_checkpoint (file and key).
+// Also of a config.json that stands alone, under whatever name. Errors: not_found, bad_checkpoint (file and key).
 result<checkpoint_config> read_config(const std::filesystem::path& folder);
 
 // ---- binding a Program's weights ----------------------------------------------------------------------

@@ -125,16 +125,9 @@ result<void> read_generation(const fs::path& file, generation_defaults& out) {
   return {};
 }
 
-}  // namespace
-
-result<checkpoint_config> read_config(const fs::path& folder) {
-  std::error_code code;
-  if (!fs::is_directory(folder, code))
-    return fail(error_code::not_found, "{}: not a folder{}", folder.string(),
-                code ? " (" + code.message() + ")" : "");
+result<checkpoint_config> read_file(const fs::path& file) {
   checkpoint_config config;
-  config.folder = folder;
-  const fs::path file = folder / "config.json";
+  config.folder = file.parent_path();
   auto text = read_text(file);
   if (!text) return fail(std::move(text.error()));
   const auto object = parse_object(file, *text);
@@ -147,7 +140,21 @@ result<checkpoint_config> read_config(const fs::path& folder) {
   reader in(file, *object);
   read_token_ids(in, config.generation);  // generation_config.json, where it says so, overrules
   if (in.problem()) return fail(*in.problem());
-  if (auto ok = read_generation(folder / "generation_config.json", config.generation); !ok)
+  return config;
+}
+
+}  // namespace
+
+result<checkpoint_config> read_config(const fs::path& folder) {
+  std::error_code code;
+  if (fs::is_regular_file(folder, code)) return read_file(folder);
+  if (!fs::is_directory(folder, code))
+    return fail(error_code::not_found, "{}: no such folder or file{}", folder.string(),
+                code ? " (" + code.message() + ")" : "");
+  auto config = read_file(folder / "config.json");
+  if (!config) return config;
+  config->folder = folder;
+  if (auto ok = read_generation(folder / "generation_config.json", config->generation); !ok)
     return fail(std::move(ok.error()));
   return config;
 }

@@ -14,9 +14,18 @@ std::uint64_t elements(const Weight& weight) {
   return product;
 }
 
-// Elements of a weight that one token touches in one use by `op`.
+// Whether `op` multiplies by this weight as by a matrix. Of ops that the kernel does not know the weight's role tells it.
+bool is_matrix(const Op& op, const Weight& weight) {
+  if (op.kind() == OpKind::embed) return false;
+  if (op.kind() == OpKind::experts) return true;
+  if (op.kind() == OpKind::linear) return weight.shape()->size() == 2;
+  return weight.role() == WeightRole::linear || weight.role() == WeightRole::experts ||
+         weight.role() == WeightRole::router || weight.role() == WeightRole::output;
+}
+
+// Elements of a weight that one token is multiplied with in one use by `op`.
 std::uint64_t touched(const Program& program, const Op& op, const Weight& weight) {
-  if (op.kind() == OpKind::embed) return weight.shape()->Get(1);
+  if (!is_matrix(op, weight)) return 0;
   if (op.kind() != OpKind::experts) return elements(weight);
   const auto top_k = program.tensors()->Get(op.inputs()->Get(1))->shape()->Get(0);
   return elements(weight) / weight.shape()->Get(0) * top_k;

@@ -93,6 +93,34 @@ std::vector<op_run> outline(const Program& program, bool fold_layers) {
   return folded;
 }
 
+std::string cache_text(const Cache& cache) {
+  auto out = cache.kind() == CacheKind::paged_kv
+                 ? fmt::format("paged_kv, {} layers, {} heads x {}{}", cache.layers(), cache.kv_heads(),
+                               cache.head_dim(),
+                               cache.window() == 0 ? "" : fmt::format(", window {}", cache.window()))
+                 : fmt::format("{}, {} layers, {}", name_of(cache.kind()), cache.layers(),
+                               shape_text(values(cache.shape())));
+  return cache.dtype() == DType::none ? out : fmt::format("{}, {}", out, name_of(cache.dtype()));
+}
+
+std::string source_text(const Source& source, bool fold_layers) {
+  auto out = fold_layers ? without_layer(text(source.tensor())) : source.tensor()->str();
+  if (size(source.reshape()) > 0) out += " as " + shape_text(values(source.reshape()));
+  if (source.slice_axis() >= 0)
+    out +=
+        fmt::format(" [{} to {} of axis {}]", source.slice_begin(), source.slice_end(), source.slice_axis());
+  return source.transpose() ? out + ", transposed" : out;
+}
+
+std::string spelling_text(const Spelling& spelling, bool fold_layers) {
+  const auto count = spelling.sources()->size();
+  const auto first = source_text(*spelling.sources()->Get(0), fold_layers);
+  if (spelling.combine() == Combine::single) return first;
+  return fmt::format(
+      "{} of {}: {}{}", name_of(spelling.combine()), count, first,
+      count == 1 ? "" : " to " + source_text(*spelling.sources()->Get(count - 1), fold_layers));
+}
+
 std::string attributes(const Program& program, const Op& op) {
   if (const auto* a = op.attrs_as_NormAttrs()) return fmt::format("eps {}", a->eps());
   if (const auto* a = op.attrs_as_RopeAttrs())

@@ -31,10 +31,12 @@ std::string facts_text(const Program& program) {
       size(facts.eos_ids()) == 0 ? "none" : fmt::format("{}", fmt::join(values(facts.eos_ids()), ", ")));
   out += fmt::format("  parameters {} in all, {} active per token\n", human_count(counts.total),
                      human_count(counts.active));
-  out += fmt::format("  cache per token {} as f32, {} as bf16\n", human_bytes(kv_bytes_per_token(program, 4)),
-                     human_bytes(kv_bytes_per_token(program, 2)));
-  if (const auto state = state_bytes_per_sequence(program); state > 0)
-    out += fmt::format("  state per sequence {}\n", human_bytes(state));
+  out += fmt::format("  weights {} as bf16\n", human_bytes(2 * counts.total));
+  out +=
+      fmt::format("  cache per token {} as f32 (CPU), {} as bf16\n",
+                  human_bytes(kv_bytes_per_token(program, 4)), human_bytes(kv_bytes_per_token(program, 2)));
+  if (const auto bytes = state_bytes_per_sequence(program); bytes > 0)
+    out += fmt::format("  state per sequence {}\n", human_bytes(bytes));
   if (size(facts.chat_template()) > 0)
     out += fmt::format("  chat template of {} bytes, for checkpoints that bring none\n",
                        size(facts.chat_template()));
@@ -43,41 +45,9 @@ std::string facts_text(const Program& program) {
 
 std::string caches_text(const Program& program) {
   auto out = fmt::format("\ncaches ({})\n", program.caches()->size());
-  for (const auto* cache : *program.caches()) {
-    if (cache->kind() == CacheKind::paged_kv)
-      out += fmt::format("  {}  paged_kv, {} layers, {} heads x {}{}", text(cache->name()), cache->layers(),
-                         cache->kv_heads(), cache->head_dim(),
-                         cache->window() == 0 ? "" : fmt::format(", window {}", cache->window()));
-    else
-      out += fmt::format("  {}  recurrent, {} layers, {}", text(cache->name()), cache->layers(),
-                         shape_text(values(cache->shape())));
-    out += cache->dtype() == DType::none ? "\n" : fmt::format(", {}\n", name_of(cache->dtype()));
-  }
+  for (const auto* cache : *program.caches())
+    out += fmt::format("  {}  {}\n", text(cache->name()), cache_text(*cache));
   return out;
-}
-
-std::string folded(const flatbuffers::String* name, bool fold_layers) {
-  return fold_layers ? without_layer(text(name)) : std::string(text(name));
-}
-
-// "model.layers.*.mlp.experts.gate_up_proj [0 to 128 of axis 1], transposed"
-std::string source_text(const Source& source, bool fold_layers) {
-  auto out = folded(source.tensor(), fold_layers);
-  if (size(source.reshape()) > 0) out += " as " + shape_text(values(source.reshape()));
-  if (source.slice_axis() >= 0)
-    out +=
-        fmt::format(" [{} to {} of axis {}]", source.slice_begin(), source.slice_end(), source.slice_axis());
-  return source.transpose() ? out + ", transposed" : out;
-}
-
-// "stack of 8: model.layers.*.experts.0.w1.weight to model.layers.*.experts.7.w1.weight"
-std::string spelling_text(const Spelling& spelling, bool fold_layers) {
-  const auto count = spelling.sources()->size();
-  const auto first = source_text(*spelling.sources()->Get(0), fold_layers);
-  if (spelling.combine() == Combine::single) return first;
-  return fmt::format(
-      "{} of {}: {}{}", name_of(spelling.combine()), count, first,
-      count == 1 ? "" : " to " + source_text(*spelling.sources()->Get(count - 1), fold_layers));
 }
 
 struct weight_row {
@@ -90,7 +60,7 @@ struct weight_row {
 
 weight_row row_of(const Weight& weight, bool fold_layers) {
   weight_row row;
-  row.name = folded(weight.name(), fold_layers);
+  row.name = fold_layers ? without_layer(text(weight.name())) : weight.name()->str();
   row.shape = shape_text(values(weight.shape()));
   row.kind = name_of(weight.role());
   if (weight.quantizable()) row.kind += ", quantizable";

@@ -33,6 +33,7 @@ json::object facts_json(const Program& program) {
           {"chat_template", facts.chat_template() == nullptr ? json::value() : view(facts.chat_template())},
           {"parameters", counts.total},
           {"active_parameters", counts.active},
+          {"weight_bytes_bf16", 2 * counts.total},
           {"cache_bytes_per_token_f32", kv_bytes_per_token(program, 4)},
           {"cache_bytes_per_token_bf16", kv_bytes_per_token(program, 2)},
           {"state_bytes_per_sequence", state_bytes_per_sequence(program)}};

@@ -32,7 +32,7 @@ class verified_program {
 // (attention, model.layers.1): ...") and what was expected and found.
 result<verified_program> verify(std::span<const std::uint8_t> bytes);
 
-// Weights that one token touches count `active`: top_k of the experts, one row of an embedding.
+// `active`: of the matrices that one token is multiplied with: top_k of the experts, the output in, the embedding row out.
 struct parameter_counts {
   std::uint64_t total = 0;
   std::uint64_t active = 0;

@@ -19,6 +19,7 @@ using ::testing::StartsWith;
 
 const std::string source = TROUPE_SOURCE_DIR;
 const std::string mixtral = source + "/demo/mixtral-demo";
+const std::string published = source + "/tests/modules/configs/";
 
 boost::json::value parsed(const outcome& o) {
   EXPECT_EQ(o.status, 0) << o.err;
@@ -49,10 +50,10 @@ TEST_P(HelpOf, TeachesWithAnExample) {
 
 INSTANTIATE_TEST_SUITE_P(EveryCommand, HelpOf,
                          ::testing::Values("serve", "chat", "generate", "models", "status", "tokenize",
-                                           "program", "module", "module list", "module inspect",
-                                           "module sign", "module trust", "module trust list",
-                                           "module trust add", "module trust remove", "check", "completion",
-                                           "version"),
+                                           "program", "program diff", "module", "module list",
+                                           "module inspect", "module sign", "module trust",
+                                           "module trust list", "module trust add", "module trust remove",
+                                           "check", "completion", "version"),
                          [](const auto& param) {
                            std::string name = param.param;
                            std::replace(name.begin(), name.end(), ' ', '_');
@@ -182,6 +183,21 @@ TEST(Program, DemoCheckpointsAreKnownByName) {
   expect_error(run_troupe({"program", "mixtral-dmo"}), 2, "did you mean mixtral-demo?");
 }
 
+TEST(Program, ConfigurationMayStandAlone) {
+  const auto o = run_troupe({"program", "--config", mixtral + "/config.json"});
+  EXPECT_EQ(o.out, run_troupe({"program", mixtral}).out);
+  expect_error(run_troupe({"program", "--config", "/no/such.json"}), 2, "/no/such.json");
+  expect_error(run_troupe({"program", mixtral, "--config", mixtral + "/config.json"}), 2, "found both");
+  expect_error(run_troupe({"program"}), 2, "expected a checkpoint folder, or a configuration with --config");
+}
+
+TEST(Program, ModuleMayBeNamed) {
+  const auto listed = parsed(run_troupe({"module", "list", "--json"}));
+  const std::string file(listed.at("modules").at(0).at("file").as_string());
+  EXPECT_EQ(run_troupe({"program", mixtral, "--module", file}).status, 0);
+  expect_error(run_troupe({"program", mixtral, "--module", "/no/such.so"}), 2, "/no/such.so");
+}
+
 TEST(Program, FolderThatIsNoCheckpointIsExplained) {
   expect_error(run_troupe({"program", "./no/such/folder"}), 2, "./no/such/folder: no such folder");
   expect_error(run_troupe({"program", source + "/docs"}), 2, "no config.json");
@@ -191,6 +207,33 @@ TEST(Program, FolderThatIsNoCheckpointIsExplained) {
 TEST(Program, ArchitectureWithoutAModuleListsThoseThatAreLoaded) {
   expect_error(run_troupe({"program", source + "/demo/jamba-demo"}), 2,
                "no module for JambaForCausalLM (loaded: MixtralForCausalLM");
+}
+
+TEST(ProgramDiff, EndsAsDiffDoes) {
+  const auto same = run_troupe({"program", "diff", mixtral, mixtral + "/config.json"});
+  EXPECT_EQ(same.status, 0) << same.err;
+  EXPECT_THAT(same.out, HasSubstr("no difference\n"));
+  const auto other = run_troupe({"program", "diff", "mixtral-demo", published + "mixtral-8x7b.json"});
+  EXPECT_EQ(other.status, 1) << other.err;
+  EXPECT_THAT(other.out, HasSubstr("  layers"));
+  EXPECT_THAT(other.out, HasSubstr("not kept: 32 layers instead of 6"));
+  EXPECT_THAT(other.out,
+              HasSubstr("model.layers.6  (to model.layers.31: 26 alike)\n    + rms_norm input_layernorm"));
+  EXPECT_THAT(other.out, HasSubstr("hidden_states.*  none -> add  x 25\n"));
+  expect_error(run_troupe({"program", "diff", mixtral, "./no/such/folder"}), 2, "./no/such/folder");
+  expect_error(run_troupe({"program", "diff", mixtral, mixtral, "--module-b", "/no/such.so"}), 2,
+               "/no/such.so");
+  EXPECT_EQ(run_troupe({"program", "diff", mixtral}).status, 2);
+}
+
+TEST(ProgramDiff, IsJsonForScripts) {
+  const auto o = run_troupe(
+      {"program", "diff", published + "mixtral-8x7b.json", published + "mixtral-8x22b.json", "--json"});
+  EXPECT_EQ(o.status, 1);
+  const auto v = boost::json::parse(o.out);
+  EXPECT_FALSE(v.at("equal").as_bool());
+  EXPECT_FALSE(v.at("swap").at("keeps_caches").as_bool());
+  EXPECT_EQ(v.at("swap").at("shared").at("weights").to_number<int>(), 0);
 }
 
 TEST(Module, ListShowsTheInstalledOnes) {
@@ -294,6 +337,7 @@ TEST(Check, WithoutReferenceOutputsChecksTheFolderItself) {
 }
 
 TEST(Check, MistakesAreExplained) {
+  expect_error(run_troupe({"check", mixtral, "--module", "/no/such.so"}), 2, "/no/such.so");
   expect_error(run_troupe({"check", mixtral, "--goldens", "/no/such/folder"}), 2,
                "/no/such/folder: no such folder");
   expect_error(run_troupe({"check", mixtral, "--only", "wights"}), 2, "did you mean weights?");

@@ -20,6 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 namespace json = boost::json;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
@@ -86,6 +87,19 @@ TEST_F(Check, PassesWithTheReferenceAsItIs) {
   const report r = run({});
   EXPECT_TRUE(r.ok()) << to_text(r, 3);
   EXPECT_EQ(r.architecture, "MixtralForCausalLM");
+}
+
+TEST_F(Check, LeavesOutGroupsWithoutReferenceOutputsAndSaysSo) {
+  for (const char* file : {"tokenizer_cases.json", "template_cases.json", "states.safetensors"})
+    fs::remove(goldens() / file);
+  options_.prompts = {"text_king"};
+  const auto r = check::run(options_, registry_);
+  ASSERT_TRUE(r) << r.error().text;
+  EXPECT_TRUE(r->ok()) << to_text(*r, 3);
+  EXPECT_THAT(r->left_out, ElementsAre("template (no template_cases.json)", "states (no states.safetensors)"));
+  EXPECT_EQ(of(*r, "tokenizer").cases(), 1U) << "the prompt's own text";
+  EXPECT_THAT(of(*r, "tokenizer").remark(), HasSubstr("no tokenizer_cases.json"));
+  EXPECT_FALSE(run({"template"}).ok()) << "asked for by name";
 }
 
 TEST_F(Check, NoticesAWrongTokenId) {

@@ -106,6 +106,20 @@ TEST(Config, NamesTheGenerationKeyThatIsWrong) {
   }
 }
 
+TEST(Config, ReadsAFileThatStandsAlone) {
+  const temp_folder folder;
+  const auto file = folder.write("mixtral-8x7b.json", R"({"architectures": ["A"], "eos_token_id": 2})");
+  folder.write("generation_config.json", R"({"eos_token_id": [2, 3]})");
+  const auto config = read_config(file);
+  ASSERT_TRUE(config) << config.error().text;
+  EXPECT_EQ(config->architecture, "A");
+  EXPECT_EQ(config->folder, folder.path());
+  EXPECT_EQ(config->generation.eos_ids, (std::vector<std::int32_t>{2}));
+  EXPECT_THAT(read_config(folder.write("none.json", "[]")).error().text,
+              HasSubstr("none.json: expected a JSON object"));
+  EXPECT_EQ(read_config(folder.path() / "nowhere.json").error().code, error_code::not_found);
+}
+
 TEST(Config, SaysWhenTheFolderIsNone) {
   EXPECT_EQ(read_config("/nonexistent/folder").error().code, error_code::not_found);
 }

@@ -23,8 +23,10 @@ TEST(Print, TellsFactsCountsAndCacheBytes) {
   const auto text = print(*verified(tiny_program::make()));
   EXPECT_THAT(text, HasSubstr("TinyForCausalLM"));
   EXPECT_THAT(text, HasSubstr("vocabulary 32, hidden 16, layers 2, context 64 tokens"));
-  EXPECT_THAT(text, HasSubstr("parameters 5840 in all, 3808 active per token"));
-  EXPECT_THAT(text, HasSubstr("cache per token 128 B as f32, 64 B as bf16"));
+  EXPECT_THAT(text, HasSubstr("parameters 5840 in all, 3712 active per token"));
+  EXPECT_THAT(text, HasSubstr("cache per token 128 B as f32 (CPU), 64 B as bf16"));
+  EXPECT_THAT(text, HasSubstr("weights 11.4 KiB as bf16"));
+  EXPECT_THAT(text, Not(HasSubstr("state per sequence")));
 }
 
 TEST(Print, FoldsLayersThatRepeat) {

@@ -118,14 +118,26 @@ TEST(Verify, NeverCrashesOnStructurallyValidProgramsWithRandomNumbers) {
   }
 }
 
-TEST(Count, CountsChosenExpertsAndOneEmbeddingRowAsActive) {
+TEST(Count, CountsTheMatricesThatOneTokenMeetsAsActive) {
   const auto verified = verify(tiny_program::bytes(tiny_program::make()));
   ASSERT_TRUE(verified) << verified.error().text;
   const std::uint64_t attention = 16 * 16 + 8 * 16 + 8 * 16 + 16 * 16, norms = 2 * 16, router = 4 * 16,
                       expert = 3 * 8 * 16;
   const auto counts = count_parameters(**verified);
   EXPECT_EQ(counts.total, 32 * 16 + 2 * (attention + norms + router + 4 * expert) + 16 + 32 * 16);
-  EXPECT_EQ(counts.active, 16 + 2 * (attention + norms + router + 2 * expert) + 16 + 32 * 16);
+  EXPECT_EQ(counts.active, 2 * (attention + router + 2 * expert) + 32 * 16) << "no norms, no embedding row";
+}
+
+TEST(Count, CountsATiedEmbeddingOnce) {
+  auto program = tiny_program::make();
+  for (auto& op : program.ops)
+    if (op->kind == OpKind::linear && op->scope.empty()) op->weights = {0};
+  program.weights.pop_back();
+  const auto verified = verify(tiny_program::bytes(program));
+  ASSERT_TRUE(verified) << verified.error().text;
+  const auto untied = verify(tiny_program::bytes(tiny_program::make()));
+  EXPECT_EQ(count_parameters(**verified).total, count_parameters(**untied).total - 32 * 16);
+  EXPECT_EQ(count_parameters(**verified).active, count_parameters(**untied).active);
 }
 
 TEST(Count, CountsKeysAndValuesOfAllLayers) {
