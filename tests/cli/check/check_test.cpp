@@ -96,7 +96,8 @@ TEST_F(Check, LeavesOutGroupsWithoutReferenceOutputsAndSaysSo) {
   const auto r = check::run(options_, registry_);
   ASSERT_TRUE(r) << r.error().text;
   EXPECT_TRUE(r->ok()) << to_text(*r, 3);
-  EXPECT_THAT(r->left_out, ElementsAre("template (no template_cases.json)", "states (no states.safetensors)"));
+  EXPECT_THAT(r->left_out,
+              ElementsAre("template (no template_cases.json)", "states (no states.safetensors)"));
   EXPECT_EQ(of(*r, "tokenizer").cases(), 1U) << "the prompt's own text";
   EXPECT_THAT(of(*r, "tokenizer").remark(), HasSubstr("no tokenizer_cases.json"));
   EXPECT_FALSE(run({"template"}).ok()) << "asked for by name";
