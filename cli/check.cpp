@@ -120,7 +120,7 @@ void add_check(CLI::App& app, context& shared) {
       "Runs without a server. Ends with 0 if every group passed, with 1 if one failed or could not run.\n\n"
       "Examples:\n"
       "  troupe check demo/mixtral-demo --goldens tests/golden/mixtral\n"
-      "  troupe check demo/dbrx-demo --goldens tests/golden/dbrx --only tokenizer,template\n"
+      "  troupe check demo/jamba-demo --goldens tests/golden/jamba --only tokenizer,template\n"
       "  troupe check my-checkpoint --goldens my-references --module build/lib/troupe/modules/mine.so\n"
       "  troupe check ~/models/Mixtral-8x7B-v0.1      # complete, and does it run at all?\n");
   command->callback([o, &shared] { shared.run = [o, &shared] { return run_check(*o, shared); }; });

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernel/program/names.hpp"
+#include "kernel/program/op_attributes.hpp"
 
 namespace troupe::program {
 
@@ -18,6 +19,16 @@ std::size_t end_of_number(std::string_view scope) {
     begin = end + 1;
   }
   return std::string_view::npos;
+}
+
+// "selective_scan version 1, eps 1e-06, state ssm"
+std::string native_attributes(const Program& program, const NativeAttrs& a) {
+  auto out = fmt::format("{} version {}", text(a.op()), a.version());
+  for (std::uint32_t i = 0; i < size(a.attributes()); ++i)
+    out += fmt::format(", {} {}", text(a.attributes()->Get(i)->name()), a.attributes()->Get(i)->value());
+  for (std::uint32_t i = 0; i < size(a.states()); ++i)
+    out += fmt::format(", state {}", text(program.caches()->Get(a.states()->Get(i)->cache())->name()));
+  return out;
 }
 
 // Everything that makes two layers alike: kinds, shapes, attributes, weights by their names within the layer,
@@ -42,16 +53,6 @@ std::string signature(const Program& program, const op_run& run) {
     all += '\n';
   }
   return all;
-}
-
-// "selective_scan version 1, eps 1e-06, state ssm"
-std::string native_attributes(const Program& program, const NativeAttrs& a) {
-  auto out = fmt::format("{} version {}", text(a.op()), a.version());
-  for (std::uint32_t i = 0; i < size(a.attributes()); ++i)
-    out += fmt::format(", {} {}", text(a.attributes()->Get(i)->name()), a.attributes()->Get(i)->value());
-  for (std::uint32_t i = 0; i < size(a.states()); ++i)
-    out += fmt::format(", state {}", text(program.caches()->Get(a.states()->Get(i)->cache())->name()));
-  return out;
 }
 
 }  // namespace
@@ -122,20 +123,14 @@ std::string spelling_text(const Spelling& spelling, bool fold_layers) {
 }
 
 std::string attributes(const Program& program, const Op& op) {
-  if (const auto* a = op.attrs_as_NormAttrs()) return fmt::format("eps {}", a->eps());
-  if (const auto* a = op.attrs_as_RopeAttrs())
-    return fmt::format("head_dim {}, rotary_dim {}, theta {}, {}", a->head_dim(), a->rotary_dim(), a->theta(),
-                       name_of(a->layout()));
-  if (const auto* a = op.attrs_as_AttentionAttrs())
-    return fmt::format("heads {}, kv_heads {}, head_dim {}, scale {}, cache {}", a->heads(), a->kv_heads(),
-                       a->head_dim(), a->scale(),
-                       text(program.caches()->Get(static_cast<std::uint32_t>(op.cache()))->name()));
-  if (const auto* a = op.attrs_as_RouterAttrs())
-    return fmt::format("top {} of {}, {}, norm {}", a->top_k(), a->experts(), name_of(a->score()),
-                       name_of(a->norm()));
-  if (const auto* a = op.attrs_as_ExpertsAttrs()) return name_of(a->activation());
   if (const auto* a = op.attrs_as_NativeAttrs()) return native_attributes(program, *a);
-  return {};
+  std::string all;
+  for (const auto& one : attributes_of(op))
+    if (!one.of_layer) all += fmt::format("{}{} {}", all.empty() ? "" : ", ", one.name, text_of(one.value));
+  if (op.cache() >= 0)
+    all += fmt::format(", cache {}",
+                       text(program.caches()->Get(static_cast<std::uint32_t>(op.cache()))->name()));
+  return all;
 }
 
 }  // namespace troupe::program

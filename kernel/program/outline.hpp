@@ -36,6 +36,7 @@ std::string source_text(const Source& source, bool fold_layers);
 std::string spelling_text(const Spelling& spelling, bool fold_layers);
 
 // Attributes of an op, in words: "heads 8, kv_heads 2"; without the cache layer, which differs between layers.
+// Ops of equal kind and text have equal attributes.
 std::string attributes(const Program& program, const Op& op);
 
 }  // namespace troupe::program

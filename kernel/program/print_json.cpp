@@ -1,6 +1,7 @@
 #include <boost/json.hpp>
 
 #include "kernel/program/names.hpp"
+#include "kernel/program/op_attributes.hpp"
 #include "kernel/program/print.hpp"
 
 namespace troupe::program {
@@ -102,26 +103,11 @@ json::object native_json(const NativeAttrs& a) {
 }
 
 json::object attrs_json(const Op& op) {
-  if (const auto* a = op.attrs_as_NormAttrs()) return {{"eps", a->eps()}};
-  if (const auto* a = op.attrs_as_RopeAttrs())
-    return {{"head_dim", a->head_dim()},
-            {"rotary_dim", a->rotary_dim()},
-            {"theta", a->theta()},
-            {"layout", name_of(a->layout())}};
-  if (const auto* a = op.attrs_as_AttentionAttrs())
-    return {{"heads", a->heads()},
-            {"kv_heads", a->kv_heads()},
-            {"head_dim", a->head_dim()},
-            {"scale", a->scale()},
-            {"cache_layer", a->cache_layer()}};
-  if (const auto* a = op.attrs_as_RouterAttrs())
-    return {{"experts", a->experts()},
-            {"top_k", a->top_k()},
-            {"score", name_of(a->score())},
-            {"norm", name_of(a->norm())}};
-  if (const auto* a = op.attrs_as_ExpertsAttrs()) return {{"activation", name_of(a->activation())}};
   if (const auto* a = op.attrs_as_NativeAttrs()) return native_json(*a);
-  return {};
+  json::object out;
+  for (const auto& one : attributes_of(op))
+    out[one.name] = std::visit([](const auto& value) { return json::value_from(value); }, one.value);
+  return out;
 }
 
 json::object op_json(const Op& op) {

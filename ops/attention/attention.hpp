@@ -3,7 +3,8 @@
 //   q [T, H·Dh]   k, v [T, K·Dh]   y [T, H·Dh]        G = H / K query heads share a key/value head
 //   1. k and v of all T rows are written to the cache at their positions.
 //   2. row t of sequence s at position p sees the positions max(0, p + 1 - window) .. p of s:
-//      y = Σ_j softmax_j(scale · q·k_j) v_j                 window 0 = all
+//      y = Σ_j softmax_j(cap(scale · q·k_j)) v_j            window 0 = all
+//      cap(s) = soft_cap · tanh(s / soft_cap)               soft_cap 0 = s
 //
 // In f32. What is added to what depends on positions alone: not on how rows are cut into steps, not on other
 // sequences, and not on which blocks hold them. Block tables reach as far as the last position of the step.
@@ -40,6 +41,7 @@ struct attention_shape {
   std::size_t head_dim = 0;  // Dh
   float scale = 1;
   std::size_t window = 0;
+  float soft_cap = 0;
 };
 
 // The part of a step that attention looks at; see step_batch.

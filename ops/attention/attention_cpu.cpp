@@ -123,9 +123,20 @@ HWY_INLINE void add_values(float* HWY_RESTRICT out, std::size_t out_stride, cons
   }
 }
 
+// Each score s becomes cap · tanh(s / cap). Lane by lane; what is no number stays so.
+HWY_INLINE void cap_scores(float* HWY_RESTRICT scores, std::size_t count, float cap) {
+  const lanes_f32 d;
+  const auto most = hn::Set(d, cap);
+  for (std::size_t j = 0; j < count; j += hn::Lanes(d)) {
+    const auto score = hn::LoadU(d, scores + j);
+    const auto capped = hn::Mul(most, hn::Tanh(d, hn::Div(score, most)));
+    hn::StoreU(hn::IfThenElse(hn::IsNaN(score), score, capped), d, scores + j);
+  }
+}
+
 // Scores of the tile become probabilities relative to the row's running maximum; earlier output is rescaled.
 HWY_INLINE void softmax_row(const attention_rows& rows, std::size_t r, std::size_t tile,
-                            std::size_t padded_dim) {
+                            std::size_t padded_dim, float soft_cap) {
   const lanes_f32 d;
   const std::size_t lanes = hn::Lanes(d);
   const float lowest = -std::numeric_limits<float>::infinity();
@@ -133,6 +144,7 @@ HWY_INLINE void softmax_row(const attention_rows& rows, std::size_t r, std::size
   const std::size_t begin = rows.begin[r] > tile ? rows.begin[r] - tile : 0;
   const std::size_t end = rows.end[r] - tile < tile_tokens ? rows.end[r] - tile : tile_tokens;
   const std::size_t padded = (end + lanes - 1) / lanes * lanes;
+  if (soft_cap != 0) cap_scores(scores, padded, soft_cap);
   for (std::size_t j = 0; j < begin; ++j) scores[j] = lowest;
   for (std::size_t j = end; j < padded; ++j) scores[j] = lowest;
 
@@ -213,7 +225,8 @@ void attend_tile(const attention_work& work, const attention_rows& rows,
     j = next;
   }
   for (std::size_t r = 0; r < rows.count; ++r) {
-    if (rows.begin[r] < to && rows.end[r] > from) softmax_row(rows, r, tile, work.padded_dim());
+    if (rows.begin[r] < to && rows.end[r] > from)
+      softmax_row(rows, r, tile, work.padded_dim(), work.shape.soft_cap);
   }
   for (std::size_t j = from; j < to;) {
     const std::size_t next = to < (j / size + 1) * size ? to : (j / size + 1) * size;

@@ -9,14 +9,15 @@ namespace {
 
 // One query head of one row.
 void attend(float* y, const float* q, const kv_cache& cache, std::span<const std::uint32_t> blocks,
-            std::size_t kv_head, std::size_t begin, std::size_t end, float scale) {
+            std::size_t kv_head, std::size_t begin, std::size_t end, const attention_shape& shape) {
   const std::size_t width = cache.head_dim;
   std::vector<float> weights(end - begin);
   for (std::size_t j = begin; j < end; ++j) {
     const float* keys = cache.keys(blocks[j / cache.block_tokens], kv_head) + j % cache.block_tokens;
     float dot = 0;
     for (std::size_t d = 0; d < width; ++d) dot += q[d] * keys[d * cache.block_tokens];
-    weights[j - begin] = dot * scale;
+    const float score = dot * shape.scale;
+    weights[j - begin] = shape.soft_cap == 0 ? score : shape.soft_cap * std::tanh(score / shape.soft_cap);
   }
   const float most = *std::max_element(weights.begin(), weights.end());
   float sum = 0;
@@ -44,8 +45,7 @@ void attention_ref(execution& context, activations y, const_activations q, const
       const std::size_t begin = shape.window != 0 && end > shape.window ? end - shape.window : 0;
       for (std::size_t head = 0; head < shape.heads; ++head) {
         const std::size_t at = head * shape.head_dim;
-        attend(y.row(t) + at, q.row(t) + at, cache, batch.block_tables[s], head / group, begin, end,
-               shape.scale);
+        attend(y.row(t) + at, q.row(t) + at, cache, batch.block_tables[s], head / group, begin, end, shape);
       }
     }
   }

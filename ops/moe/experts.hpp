@@ -2,7 +2,7 @@
 //
 //   x [T, D]   weights [T, k] f32   experts [T, k] i32, distinct within a row, in [0, E)
 //   gate, up: E matrices [F, D]     down: E matrices [D, F]     bf16, f16 or f32
-//   act: silu(g) = g / (1 + e^-g); gelu(g) = g/2 (1 + erf(g/√2)); relu
+//   act: see ops/activation/activation.hpp
 //
 // Dropless: each row meets exactly its k experts, however they are spread; only chosen experts are computed.
 // A row's result does not depend on which rows share its experts.
@@ -10,12 +10,11 @@
 
 #include <span>
 
+#include "ops/activation/activation.hpp"
 #include "ops/device/execution.hpp"
 #include "ops/device/tensor.hpp"
 
 namespace troupe::ops {
-
-enum class activation { silu, gelu, relu };
 
 struct expert_weights {
   std::span<const weight_matrix> gate;  // [E] of [F, D]

@@ -11,7 +11,7 @@
 #define HWY_TARGET_INCLUDE "ops/moe/experts_cpu.cpp"
 #include <hwy/foreach_target.h>  // before highway.h
 #include <hwy/highway.h>
-#include <hwy/contrib/math/math-inl.h>
+#include "ops/activation/activate-inl.hpp"
 #include "ops/linear/dot_tile-inl.hpp"
 // clang-format on
 
@@ -46,37 +46,6 @@ HWY_BEFORE_NAMESPACE();
 namespace troupe::ops {
 namespace HWY_NAMESPACE {
 
-template <class Vector>
-HWY_INLINE Vector activate_lanes(activation act, Vector g) {
-  const lanes_f32 d;
-  if (act == activation::relu) return hn::Max(g, hn::Zero(d));
-  // Exp holds up to +104 only; silu(-88) is 0 to float's last digit already.
-  const auto minus_g = hn::Min(hn::Neg(g), hn::Set(d, 88.0f));
-  return hn::Div(g, hn::Add(hn::Set(d, 1.0f), hn::Exp(d, minus_g)));
-}
-
-// gate[i] = act(gate[i]) * up[i] for i < n. Each element alone: where it stands in a vector does not matter.
-HWY_INLINE void activate_row(activation act, float* HWY_RESTRICT gate, const float* HWY_RESTRICT up,
-                             std::size_t n) {
-  if (act == activation::gelu) {
-    for (std::size_t i = 0; i < n; ++i)
-      gate[i] = 0.5f * gate[i] * (1 + std::erf(gate[i] * 0.70710678f)) * up[i];
-    return;
-  }
-  const lanes_f32 d;
-  constexpr std::size_t lanes = hn::MaxLanes(lanes_f32());
-  std::size_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    hn::StoreU(hn::Mul(activate_lanes(act, hn::LoadU(d, gate + i)), hn::LoadU(d, up + i)), d, gate + i);
-  }
-  if (i == n) return;
-  HWY_ALIGN float end[2][lanes] = {};
-  std::memcpy(end[0], gate + i, (n - i) * sizeof(float));
-  std::memcpy(end[1], up + i, (n - i) * sizeof(float));
-  hn::StoreU(hn::Mul(activate_lanes(act, hn::LoadU(d, end[0])), hn::LoadU(d, end[1])), d, end[0]);
-  std::memcpy(gate + i, end[0], (n - i) * sizeof(float));
-}
-
 // gate and up of one expert for columns [begin, end) of F, then the activation.
 template <class Stored>
 void gate_up_columns(const expert_plan& plan, const expert_group& group, const expert_weights& mlp,
@@ -99,8 +68,8 @@ void gate_up_columns(const expert_plan& plan, const expert_group& group, const e
     }
   }
   for (std::size_t i = group.first; i < group.last; ++i) {
-    activate_row(mlp.act, plan.gate + i * plan.hidden + begin, plan.up + i * plan.hidden + begin,
-                 end - begin);
+    float* gated = plan.gate + i * plan.hidden + begin;
+    activate_row(mlp.act, gated, gated, plan.up + i * plan.hidden + begin, end - begin);
   }
 }
 

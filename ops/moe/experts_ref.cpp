@@ -1,23 +1,10 @@
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "ops/moe/experts.hpp"
 
 namespace troupe::ops {
 namespace {
-
-float activate(activation act, float g) {
-  switch (act) {
-    case activation::silu:
-      return g / (1 + std::exp(-g));
-    case activation::gelu:
-      return 0.5f * g * (1 + std::erf(g * 0.70710678f));
-    case activation::relu:
-      break;
-  }
-  return std::max(g, 0.0f);
-}
 
 float dot(const weight_matrix& w, std::size_t row, const float* x) {
   float sum = 0;
@@ -40,7 +27,7 @@ void experts_ref(execution&, activations y, const_activations x, const_activatio
       const auto& gate = mlp.gate[expert];
       std::vector<float> hidden(gate.rows);
       for (std::size_t f = 0; f < gate.rows; ++f) {
-        hidden[f] = activate(mlp.act, dot(gate, f, x.row(t))) * dot(mlp.up[expert], f, x.row(t));
+        hidden[f] = activated(mlp.act, dot(gate, f, x.row(t))) * dot(mlp.up[expert], f, x.row(t));
       }
       for (std::size_t d = 0; d < y.width; ++d)
         y.row(t)[d] += weight * dot(mlp.down[expert], d, hidden.data());

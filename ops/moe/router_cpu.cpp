@@ -32,6 +32,13 @@ std::int32_t take_best(float* scores, std::size_t experts, float& weight) {
   return static_cast<std::int32_t>(best);
 }
 
+// (Σ w^p)^(1/p)
+float norm_of(const float* weights, std::size_t count, float power) {
+  float sum = 0;
+  for (std::size_t i = 0; i < count; ++i) sum += power == 1 ? weights[i] : std::pow(weights[i], power);
+  return power == 1 ? sum : std::pow(sum, 1 / power);
+}
+
 }  // namespace
 
 void router_cpu(execution& context, activations weights, indices experts, const_activations x,
@@ -42,13 +49,10 @@ void router_cpu(execution& context, activations weights, indices experts, const_
     float* scores = context.own(worker).take<float>(x.width);
     for (std::size_t t = first; t < last; ++t) {
       score_row(scores, x.row(t), x.width, rule.sigmoid);
-      float sum = 0;
-      for (std::size_t i = 0; i < rule.top_k; ++i) {
-        experts.row(t)[i] = take_best(scores, x.width, weights.row(t)[i]);
-        sum += weights.row(t)[i];
-      }
-      if (!rule.normalize) continue;
-      for (std::size_t i = 0; i < rule.top_k; ++i) weights.row(t)[i] /= sum;
+      float* chosen = weights.row(t);
+      for (std::size_t i = 0; i < rule.top_k; ++i) experts.row(t)[i] = take_best(scores, x.width, chosen[i]);
+      const float norm = rule.normalize ? norm_of(chosen, rule.top_k, rule.norm_power) : 1;
+      for (std::size_t i = 0; i < rule.top_k; ++i) chosen[i] = chosen[i] / norm * rule.scale;
     }
   });
 }

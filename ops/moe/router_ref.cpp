@@ -36,10 +36,11 @@ void router_ref(execution&, activations weights, indices experts, const_activati
       return scores[a] > scores[b] || (std::isnan(scores[b]) && !std::isnan(scores[a]));
     });
     float sum = 0;
-    for (std::size_t i = 0; i < rule.top_k; ++i) sum += scores[order[i]];
+    for (std::size_t i = 0; i < rule.top_k; ++i) sum += std::pow(scores[order[i]], rule.norm_power);
+    const float norm = rule.normalize ? std::pow(sum, 1 / rule.norm_power) : 1;
     for (std::size_t i = 0; i < rule.top_k; ++i) {
       experts.row(t)[i] = order[i];
-      weights.row(t)[i] = rule.normalize ? scores[order[i]] / sum : scores[order[i]];
+      weights.row(t)[i] = scores[order[i]] / norm * rule.scale;
     }
   }
 }

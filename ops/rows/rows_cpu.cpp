@@ -32,16 +32,6 @@ void embed_cpu(execution& context, activations y, std::span<const std::int32_t> 
                                  });
 }
 
-void add_cpu(execution& context, activations y, const_activations a, const_activations b) {
-  check_shape(a, y.rows, y.width);
-  check_shape(b, y.rows, y.width);
-  context.threads().parallel_for(
-      y.rows * y.width, part_elements,
-      [to = y.data, left = a.data, right = b.data](std::size_t first, std::size_t last, unsigned) {
-        for (std::size_t i = first; i < last; ++i) to[i] = left[i] + right[i];
-      });
-}
-
 void select_rows_cpu(execution& context, activations y, const_activations x,
                      std::span<const std::uint32_t> rows) {
   check_shape(y, rows.size(), x.width);
@@ -49,6 +39,32 @@ void select_rows_cpu(execution& context, activations y, const_activations x,
                                  [&](std::size_t first, std::size_t last, unsigned) {
                                    for (std::size_t r = first; r < last; ++r) {
                                      std::memcpy(y.row(r), x.row(rows[r]), x.width * sizeof(float));
+                                   }
+                                 });
+}
+
+void split_cpu(execution& context, std::span<const activations> y, const_activations x) {
+  context.threads().parallel_for(x.rows, part_elements / (x.width + 1) + 1,
+                                 [&](std::size_t first, std::size_t last, unsigned) {
+                                   for (std::size_t t = first; t < last; ++t) {
+                                     const float* from = x.row(t);
+                                     for (const auto& part : y) {
+                                       std::memcpy(part.row(t), from, part.width * sizeof(float));
+                                       from += part.width;
+                                     }
+                                   }
+                                 });
+}
+
+void concat_cpu(execution& context, activations y, std::span<const const_activations> x) {
+  context.threads().parallel_for(y.rows, part_elements / (y.width + 1) + 1,
+                                 [&](std::size_t first, std::size_t last, unsigned) {
+                                   for (std::size_t t = first; t < last; ++t) {
+                                     float* to = y.row(t);
+                                     for (const auto& part : x) {
+                                       std::memcpy(to, part.row(t), part.width * sizeof(float));
+                                       to += part.width;
+                                     }
                                    }
                                  });
 }

@@ -10,16 +10,28 @@ void embed_ref(execution&, activations y, std::span<const std::int32_t> tokens, 
   }
 }
 
-void add_ref(execution&, activations y, const_activations a, const_activations b) {
-  check_shape(a, y.rows, y.width);
-  check_shape(b, y.rows, y.width);
-  for (std::size_t i = 0; i < y.rows * y.width; ++i) y.data[i] = a.data[i] + b.data[i];
-}
-
 void select_rows_ref(execution&, activations y, const_activations x, std::span<const std::uint32_t> rows) {
   check_shape(y, rows.size(), x.width);
   for (std::size_t r = 0; r < rows.size(); ++r) {
     for (std::size_t n = 0; n < x.width; ++n) y.row(r)[n] = x.row(rows[r])[n];
+  }
+}
+
+void split_ref(execution&, std::span<const activations> y, const_activations x) {
+  for (std::size_t t = 0; t < x.rows; ++t) {
+    std::size_t column = 0;
+    for (const auto& part : y) {
+      for (std::size_t m = 0; m < part.width; ++m) part.row(t)[m] = x.row(t)[column++];
+    }
+  }
+}
+
+void concat_ref(execution&, activations y, std::span<const const_activations> x) {
+  for (std::size_t t = 0; t < y.rows; ++t) {
+    std::size_t column = 0;
+    for (const auto& part : x) {
+      for (std::size_t m = 0; m < part.width; ++m) y.row(t)[column++] = part.row(t)[m];
+    }
   }
 }
 

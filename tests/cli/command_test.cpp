@@ -206,7 +206,7 @@ TEST(Program, FolderThatIsNoCheckpointIsExplained) {
 
 TEST(Program, ArchitectureWithoutAModuleListsThoseThatAreLoaded) {
   expect_error(run_troupe({"program", source + "/demo/jamba-demo"}), 2,
-               "no module for JambaForCausalLM (loaded: MixtralForCausalLM");
+               "no module for JambaForCausalLM (loaded: DbrxForCausalLM");
 }
 
 TEST(ProgramDiff, EndsAsDiffDoes) {
@@ -307,6 +307,13 @@ TEST(Generate, AnswersFromAFolderWithoutAServer) {
   EXPECT_EQ(o.out, "The capital of France is Paris.\n");
 }
 
+TEST(Generate, AnswersWithDbrxAsItDoesWithMixtral) {
+  const auto o = run_troupe({"generate", "--model", source + "/demo/dbrx-demo", "--temperature", "0",
+                             "What is the capital of France?"});
+  EXPECT_EQ(o.status, 0) << o.err;
+  EXPECT_EQ(o.out, "The capital of France is Paris.\n");
+}
+
 TEST(Generate, FolderThatCannotBeServedIsExplained) {
   expect_error(run_troupe({"generate", "--model", source + "/demo/jamba-demo", "Hi"}), 2, "JambaForCausalLM");
   expect_error(run_troupe({"generate", "--model", "./nowhere", "Hi"}), 2, "./nowhere");
@@ -324,10 +331,10 @@ TEST(Check, TextGroupsOfAnArchitectureWithoutAModulePass) {
 }
 
 TEST(Check, GroupThatCannotRunIsAFailureAndSaysWhy) {
-  const auto o = run_troupe({"check", source + "/demo/dbrx-demo", "--goldens", source + "/tests/golden/dbrx",
-                             "--only", "template,logits"});
+  const auto o = run_troupe({"check", source + "/demo/jamba-demo", "--goldens",
+                             source + "/tests/golden/jamba", "--only", "template,logits"});
   EXPECT_EQ(o.status, 1);
-  EXPECT_THAT(o.out, HasSubstr("no module for DbrxForCausalLM (loaded: MixtralForCausalLM"));
+  EXPECT_THAT(o.out, HasSubstr("no module for JambaForCausalLM (loaded: DbrxForCausalLM"));
   EXPECT_THAT(o.err, HasSubstr("checking template"));
 }
 

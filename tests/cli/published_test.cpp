@@ -44,7 +44,8 @@ TEST_P(Published, HasTheCacheOfItsHeads) {
 
 INSTANTIATE_TEST_SUITE_P(Models, Published,
                          ::testing::Values(published{"mixtral-8x7b", "46.70", "12.75", 131072},
-                                           published{"mixtral-8x22b", "140.62", "38.95", 229376}),
+                                           published{"mixtral-8x22b", "140.62", "38.95", 229376},
+                                           published{"dbrx", "131.60", "35.85", 163840}),
                          [](const auto& param) {
                            std::string name = param.param.name;
                            for (char& c : name)

@@ -1,4 +1,4 @@
-// The Mixtral demo checkpoint on the CPU backend against the float32 outputs of Hugging Face transformers.
+// The demo checkpoints on the CPU backend against the float32 outputs of Hugging Face transformers.
 // Tolerance: 5e-4 on logits and log-probabilities; greedy tokens are equal up to the first near-tie (margin
 // below 2e-3), if there is one. README.md says where the goldens come from.
 #include "ops/backends/cpu/cpu_backend.hpp"
@@ -33,8 +33,8 @@ struct golden {
   std::vector<double> greedy_margin, prompt_logprobs, top_logits;
 };
 
-golden load_golden(const std::string& id) {
-  const auto all = boost::json::parse(read(source / "tests/golden/mixtral/prompts.json"));
+golden load_golden(const std::string& model, const std::string& id) {
+  const auto all = boost::json::parse(read(source / "tests/golden" / model / "prompts.json"));
   for (const auto& prompt : all.at("prompts").as_array()) {
     if (prompt.at("id").as_string() != id) continue;
     const auto& f = prompt.at("fp32");
@@ -58,6 +58,7 @@ golden load_golden(const std::string& id) {
 
 // How a prompt is fed: chunks of `chunk` tokens, all at once if 0.
 struct golden_case {
+  const char* model;
   const char* id;
   std::size_t chunk;
   bool reference_ops;
@@ -68,13 +69,14 @@ class GoldenCpu : public ::testing::TestWithParam<golden_case> {
   static constexpr std::uint32_t block_count = 256;
 
   void SetUp() override {
-    const auto folder = source / "demo/mixtral-demo";
+    const std::string architecture = GetParam().model;
+    const auto folder = source / "demo" / (architecture + "-demo");
     const auto config = checkpoint::read_config(folder);
     ASSERT_TRUE(config) << config.error().text;
     const auto store = modules::store::open(staged_.path());
     ASSERT_TRUE(store) << store.error().text;
     const auto module =
-        store->load(std::filesystem::path(TROUPE_BINARY_DIR) / "lib/troupe/modules/mixtral.so");
+        store->load(std::filesystem::path(TROUPE_BINARY_DIR) / "lib/troupe/modules" / (architecture + ".so"));
     ASSERT_TRUE(module) << module.error().text;
     const auto program = (*module)->build(config->config_json);
     ASSERT_TRUE(program) << program.error().text;
@@ -132,19 +134,31 @@ class GoldenCpu : public ::testing::TestWithParam<golden_case> {
   std::int32_t length_ = 0;
 };
 
-INSTANTIATE_TEST_SUITE_P(
-    Mixtral, GoldenCpu,
-    ::testing::Values(golden_case{"chat_capital", 0, true}, golden_case{"chat_capital", 0, false},
-                      golden_case{"chat_capital", 1, false}, golden_case{"chat_capital", 7, false},
-                      golden_case{"text_unicode", 13, false}, golden_case{"text_empty", 0, false},
-                      golden_case{"text_long1000", 100, false}, golden_case{"recall_3000", 512, false}),
-    [](const auto& c) {
-      return std::string(c.param.id) + (c.param.reference_ops ? "_ref" : "_fast") +
-             (c.param.chunk == 0 ? "_whole" : "_by_" + std::to_string(c.param.chunk));
-    });
+std::string case_name(const ::testing::TestParamInfo<golden_case>& c) {
+  return std::string(c.param.id) + (c.param.reference_ops ? "_ref" : "_fast") +
+         (c.param.chunk == 0 ? "_whole" : "_by_" + std::to_string(c.param.chunk));
+}
+
+INSTANTIATE_TEST_SUITE_P(Mixtral, GoldenCpu,
+                         ::testing::Values(golden_case{"mixtral", "chat_capital", 0, true},
+                                           golden_case{"mixtral", "chat_capital", 0, false},
+                                           golden_case{"mixtral", "chat_capital", 1, false},
+                                           golden_case{"mixtral", "chat_capital", 7, false},
+                                           golden_case{"mixtral", "text_unicode", 13, false},
+                                           golden_case{"mixtral", "text_empty", 0, false},
+                                           golden_case{"mixtral", "text_long1000", 100, false},
+                                           golden_case{"mixtral", "recall_3000", 512, false}),
+                         case_name);
+
+INSTANTIATE_TEST_SUITE_P(Dbrx, GoldenCpu,
+                         ::testing::Values(golden_case{"dbrx", "chat_capital", 0, true},
+                                           golden_case{"dbrx", "chat_capital", 1, false},
+                                           golden_case{"dbrx", "text_unicode", 13, false},
+                                           golden_case{"dbrx", "text_long1000", 100, false}),
+                         case_name);
 
 TEST_P(GoldenCpu, LogitsLogprobsAndGreedyTokensAreTheReferences) {
-  const auto expected = load_golden(GetParam().id);
+  const auto expected = load_golden(GetParam().model, GetParam().id);
   const std::size_t count = expected.ids.size();
   const std::size_t chunk = GetParam().chunk == 0 ? count : GetParam().chunk;
   double worst_logprob = 0;

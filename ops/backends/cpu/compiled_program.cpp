@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "kernel/program/names.hpp"
+
 namespace troupe::ops::cpu {
 namespace {
 
@@ -22,10 +24,13 @@ class compiler {
     if (auto ok = program::check_native_ops(program_, out_.native_ops); !ok)
       return fail(std::move(ok.error()));
     if (auto ok = place_caches(); !ok) return fail(std::move(ok.error()));
+    list_tensors();
     for (index_ = 0; index_ < program_.ops()->size(); ++index_) {
-      if (auto ok = add(*program_.ops()->Get(index_)); !ok) return fail(std::move(ok.error()));
+      const auto& op = *program_.ops()->Get(index_);
+      if (auto ok = add(op); !ok) return fail(std::move(ok.error()));
+      note_lives(op);
     }
-    plan_memory();
+    place_results();
     return std::move(out_);
   }
 
@@ -67,15 +72,15 @@ class compiler {
 
   static std::uint32_t input(const program::Op& op, unsigned i) { return op.inputs()->Get(i); }
   static std::uint32_t output(const program::Op& op, unsigned i) { return op.outputs()->Get(i); }
-  static unsigned weight_count(const program::Op& op) {
-    return op.weights() == nullptr ? 0 : op.weights()->size();
-  }
 
   weight_matrix matrix(std::uint32_t weight, std::size_t plane = 0) const {
     const auto& bound = weights_[weight];
     return {bound.dtype, bound.planes[plane], bound.rows, bound.columns};
   }
   weight_matrix weight(const program::Op& op, unsigned i) const { return matrix(op.weights()->Get(i)); }
+  weight_matrix bias(const program::Op& op) const {  // the second weight of linear and layer_norm, if any
+    return op.weights()->size() > 1 ? weight(op, 1) : weight_matrix{};
+  }
   std::vector<weight_matrix> planes(const program::Op& op, unsigned i) const {
     std::vector<weight_matrix> all;
     const std::uint32_t weight = op.weights()->Get(i);
@@ -94,10 +99,24 @@ class compiler {
         return {};
       case OpKind::rms_norm:
         out_.steps.push_back(
-            norm_step{input(op, 0), output(op, 0), weight(op, 0), op.attrs_as_NormAttrs()->eps()});
+            rms_norm_step{input(op, 0), output(op, 0), weight(op, 0), op.attrs_as_NormAttrs()->eps()});
+        return {};
+      case OpKind::layer_norm:
+        out_.steps.push_back(layer_norm_step{
+            input(op, 0), output(op, 0), {weight(op, 0), bias(op)}, op.attrs_as_NormAttrs()->eps()});
         return {};
       case OpKind::add:
         out_.steps.push_back(add_step{input(op, 0), input(op, 1), output(op, 0)});
+        return {};
+      case OpKind::mul:
+        out_.steps.push_back(mul_step{input(op, 0), input(op, 1), output(op, 0)});
+        return {};
+      case OpKind::clamp:
+        out_.steps.push_back(clamp_step{
+            input(op, 0), output(op, 0), {op.attrs_as_ClampAttrs()->min(), op.attrs_as_ClampAttrs()->max()}});
+        return {};
+      case OpKind::activation:
+        add_activation(op);
         return {};
       case OpKind::rope:
         add_rope(op);
@@ -112,6 +131,12 @@ class compiler {
         return add_experts(op);
       case OpKind::select_rows:
         out_.steps.push_back(select_step{input(op, 0), output(op, 0)});
+        return {};
+      case OpKind::split:
+        out_.steps.push_back(split_step{input(op, 0), program::values(op.outputs())});
+        return {};
+      case OpKind::concat:
+        out_.steps.push_back(concat_step{program::values(op.inputs()), output(op, 0)});
         return {};
       case OpKind::native:
         add_native(op);
@@ -130,20 +155,40 @@ class compiler {
       previous = &std::get<linear_step>(out_.steps.back());
     }
     previous->y.push_back(output(op, 0));
-    previous->maps.push_back({weight(op, 0), weight_count(op) > 1 ? weight(op, 1) : weight_matrix{}, {}});
+    previous->maps.push_back({weight(op, 0), bias(op), {}});
+  }
+
+  static activation to_activation(program::Activation kind) {
+    switch (kind) {
+      case program::Activation::gelu:
+        return activation::gelu;
+      case program::Activation::gelu_tanh:
+        return activation::gelu_tanh;
+      case program::Activation::relu:
+        return activation::relu;
+      case program::Activation::silu:
+        break;
+    }
+    return activation::silu;
+  }
+
+  void add_activation(const program::Op& op) {
+    activation_step made{input(op, 0), output(op, 0), std::nullopt,
+                         to_activation(op.attrs_as_ActivationAttrs()->activation())};
+    if (op.inputs()->size() > 1) made.factor = input(op, 1);
+    out_.steps.push_back(made);
   }
 
   void add_rope(const program::Op& op) {
     const auto& attrs = *op.attrs_as_RopeAttrs();
-    const auto found = std::find_if(out_.rope_tables.begin(), out_.rope_tables.end(), [&](const auto& table) {
-      return table.theta == attrs.theta() && table.rotary_dim == attrs.rotary_dim();
-    });
-    const auto index = static_cast<std::size_t>(found - out_.rope_tables.begin());
-    if (found == out_.rope_tables.end()) {
-      rope_frequency_set table{attrs.theta(), attrs.rotary_dim(), std::vector<float>(attrs.rotary_dim() / 2)};
-      rope_frequencies(table.frequencies, table.rotary_dim, table.theta);
-      out_.rope_tables.push_back(std::move(table));
+    rope_frequency_set wanted{program::values(attrs.frequencies()), attrs.amplitude()};
+    if (wanted.frequencies.empty()) {
+      wanted.frequencies.resize(attrs.rotary_dim() / 2);
+      rope_frequencies(wanted.frequencies, attrs.rotary_dim(), attrs.theta());
     }
+    const auto found = std::find(out_.rope_tables.begin(), out_.rope_tables.end(), wanted);
+    const auto index = static_cast<std::size_t>(found - out_.rope_tables.begin());
+    if (found == out_.rope_tables.end()) out_.rope_tables.push_back(std::move(wanted));
     const bool interleaved = attrs.layout() == program::RopeLayout::interleaved;
     out_.steps.push_back(
         rope_step{input(op, 0), output(op, 0), index, {attrs.head_dim(), attrs.rotary_dim(), interleaved}});
@@ -155,30 +200,26 @@ class compiler {
     const std::size_t per_layer = std::size_t{2} * cache.kv_heads() * cache.head_dim();
     const std::size_t before =
         cache_starts_[static_cast<std::size_t>(op.cache())] + attrs.cache_layer() * per_layer;
-    out_.steps.push_back(
-        attention_step{input(op, 0),
-                       input(op, 1),
-                       input(op, 2),
-                       output(op, 0),
-                       before,
-                       {attrs.heads(), attrs.kv_heads(), attrs.head_dim(), attrs.scale(), cache.window()}});
+    out_.steps.push_back(attention_step{input(op, 0),
+                                        input(op, 1),
+                                        input(op, 2),
+                                        output(op, 0),
+                                        before,
+                                        {attrs.heads(), attrs.kv_heads(), attrs.head_dim(), attrs.scale(),
+                                         cache.window(), attrs.soft_cap()}});
   }
 
   void add_router(const program::Op& op) {
     const auto& attrs = *op.attrs_as_RouterAttrs();
     const router_rule rule{attrs.top_k(), attrs.score() == program::RouterScore::sigmoid,
-                           attrs.norm() == program::RouterNorm::sum};
+                           attrs.norm() == program::RouterNorm::sum, attrs.norm_power(), attrs.scale()};
     out_.steps.push_back(router_step{input(op, 0), output(op, 0), output(op, 1), rule});
   }
 
   result<void> add_experts(const program::Op& op) {
-    const auto* attrs = op.attrs_as_ExpertsAttrs();
-    const auto kind = attrs == nullptr ? program::Activation::silu : attrs->activation();
-    const activation act = kind == program::Activation::gelu   ? activation::gelu
-                           : kind == program::Activation::relu ? activation::relu
-                                                               : activation::silu;
-    experts_step made{input(op, 0),  input(op, 1),  input(op, 2),  output(op, 0),
-                      planes(op, 0), planes(op, 1), planes(op, 2), act};
+    experts_step made{
+        input(op, 0),  input(op, 1),  input(op, 2),  output(op, 0),
+        planes(op, 0), planes(op, 1), planes(op, 2), to_activation(op.attrs_as_ExpertsAttrs()->activation())};
     if (made.gate[0].dtype != made.up[0].dtype) {
       return fail(error_code::unsupported,
                   "experts of {}: gate is {} and up is {}, the cpu backend wants one dtype",
@@ -200,16 +241,23 @@ class compiler {
     out_.steps.push_back(make_native_step(program_, index_, out_.native_ops, weights_, std::move(states)));
   }
 
-  // Lives count in steps, not in ops: a joined step writes all its tensors at once.
-  void plan_memory() {
+  void list_tensors() {
     for (const auto* tensor : *program_.tensors()) {
       std::size_t width = 1;
       for (const std::uint64_t size : *tensor->shape()) width *= size;
       out_.tensors.push_back({tensor->rows() == program::Rows::logit_rows, width, 0, 0});
     }
-    for (std::size_t i = 0; i < out_.steps.size(); ++i) {
-      std::visit([&](const auto& one) { note_lives(one, i); }, out_.steps[i]);
-    }
+  }
+
+  // Lives count in steps, not in ops: a joined step writes all its tensors at once.
+  void note_lives(const program::Op& op) {
+    const std::size_t at = out_.steps.size() - 1;
+    for (const std::uint32_t tensor : program::values(op.inputs())) out_.tensors[tensor].last = at;
+    for (const std::uint32_t tensor : program::values(op.outputs()))
+      out_.tensors[tensor].first = out_.tensors[tensor].last = at;
+  }
+
+  void place_results() {
     out_.logits = program_.logits();
     out_.vocabulary = out_.tensors[out_.logits].width;
     out_.tensors[out_.logits].last = std::numeric_limits<std::size_t>::max();
@@ -219,34 +267,6 @@ class compiler {
     }
     out_.sharing = memory_plan::sharing(out_.tensors);
     out_.separate = memory_plan::separate(out_.tensors);
-  }
-
-  void reads(std::uint32_t tensor, std::size_t at) { out_.tensors[tensor].last = at; }
-  void writes(std::uint32_t tensor, std::size_t at) {
-    out_.tensors[tensor].first = out_.tensors[tensor].last = at;
-  }
-
-  void note_lives(const embed_step& s, std::size_t at) { writes(s.y, at); }
-  void note_lives(const linear_step& s, std::size_t at) {
-    reads(s.x, at);
-    for (const std::uint32_t y : s.y) writes(y, at);
-  }
-  void note_lives(const norm_step& s, std::size_t at) { reads(s.x, at), writes(s.y, at); }
-  void note_lives(const add_step& s, std::size_t at) { reads(s.a, at), reads(s.b, at), writes(s.y, at); }
-  void note_lives(const rope_step& s, std::size_t at) { reads(s.x, at), writes(s.y, at); }
-  void note_lives(const attention_step& s, std::size_t at) {
-    reads(s.q, at), reads(s.k, at), reads(s.v, at), writes(s.y, at);
-  }
-  void note_lives(const router_step& s, std::size_t at) {
-    reads(s.x, at), writes(s.weights, at), writes(s.experts, at);
-  }
-  void note_lives(const experts_step& s, std::size_t at) {
-    reads(s.x, at), reads(s.weights, at), reads(s.experts, at), writes(s.y, at);
-  }
-  void note_lives(const select_step& s, std::size_t at) { reads(s.x, at), writes(s.y, at); }
-  void note_lives(const native_step& s, std::size_t at) {
-    for (const std::uint32_t x : s.inputs) reads(x, at);
-    for (const std::uint32_t y : s.outputs) writes(y, at);
   }
 
   const program::Program& program_;

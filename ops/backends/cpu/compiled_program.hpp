@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -15,9 +16,11 @@
 #include "ops/backends/cpu/memory_plan.hpp"
 #include "ops/backends/cpu/native_step.hpp"
 #include "ops/device/tensor.hpp"
+#include "ops/elementwise/elementwise.hpp"
 #include "ops/linear/linear.hpp"
 #include "ops/moe/experts.hpp"
 #include "ops/moe/router.hpp"
+#include "ops/norm/layer_norm.hpp"
 #include "ops/rope/rope.hpp"
 
 namespace troupe::ops::cpu {
@@ -32,13 +35,31 @@ struct linear_step {
   std::vector<std::uint32_t> y;
   std::vector<linear_map> maps;  // views of y are set for each run
 };
-struct norm_step {
+// Norms see each group of columns as a row: as wide as their weight.
+struct rms_norm_step {
   std::uint32_t x, y;
   weight_matrix weight;
   float eps;
 };
+struct layer_norm_step {
+  std::uint32_t x, y;
+  layer_norm_weights weights;
+  float eps;
+};
 struct add_step {
   std::uint32_t a, b, y;
+};
+struct mul_step {
+  std::uint32_t a, b, y;
+};
+struct clamp_step {
+  std::uint32_t x, y;
+  clamp_range range;
+};
+struct activation_step {
+  std::uint32_t x, y;
+  std::optional<std::uint32_t> factor;
+  activation act;
 };
 struct rope_step {
   std::uint32_t x, y;
@@ -62,14 +83,24 @@ struct experts_step {
 struct select_step {
   std::uint32_t x, y;
 };
-using step = std::variant<embed_step, linear_step, norm_step, add_step, rope_step, attention_step,
-                          router_step, experts_step, select_step, native_step>;
+struct split_step {
+  std::uint32_t x;
+  std::vector<std::uint32_t> y;
+};
+struct concat_step {
+  std::vector<std::uint32_t> x;
+  std::uint32_t y;
+};
+using step = std::variant<embed_step, linear_step, rms_norm_step, layer_norm_step, add_step, mul_step,
+                          clamp_step, activation_step, rope_step, attention_step, router_step, experts_step,
+                          select_step, split_step, concat_step, native_step>;
 
-// What rope ops of equal theta and rotary_dim share.
+// What rope ops that rotate alike share.
 struct rope_frequency_set {
-  double theta = 0;
-  std::size_t rotary_dim = 0;
   std::vector<float> frequencies;
+  float amplitude = 1;
+
+  bool operator==(const rope_frequency_set&) const = default;
 };
 
 struct named_tensor {

@@ -172,12 +172,12 @@ void cpu_model::copy_probes(std::span<probe_request> probes) const {
 
 void cpu_model::fill_rope_tables(const step_batch& batch) {
   for (std::size_t i = 0; i < rope_tables_.size(); ++i) {
-    const auto& frequencies = program_.rope_tables[i].frequencies;
+    const auto& [frequencies, amplitude] = program_.rope_tables[i];
     const std::size_t size = tokens_ * frequencies.size();
     float* memory = rope_memory_[i].take<float>(2 * size);
     const activations cosines{memory, tokens_, frequencies.size()};
     const activations sines{memory + size, tokens_, frequencies.size()};
-    rope_angles(device_->context, cosines, sines, batch.positions, frequencies);
+    rope_angles(device_->context, cosines, sines, batch.positions, frequencies, amplitude);
     rope_tables_[i] = {cosines, sines};
   }
 }
@@ -188,6 +188,11 @@ std::size_t cpu_model::rows_of_tensor(std::uint32_t tensor) const {
 
 activations cpu_model::at(std::uint32_t tensor) const {
   return {arena_ + offsets_[tensor], rows_of_tensor(tensor), program_.tensors[tensor].width};
+}
+
+activations cpu_model::groups_at(std::uint32_t tensor, std::size_t width) const {
+  const auto all = at(tensor);
+  return {all.data, all.rows * (all.width / width), width};
 }
 
 indices cpu_model::indices_at(std::uint32_t tensor) const {
@@ -205,12 +210,31 @@ void cpu_model::run_step(linear_step& s, const step_batch&) {
   device_->ops.linear(device_->context, at(s.x), s.maps);
 }
 
-void cpu_model::run_step(const norm_step& s, const step_batch&) {
-  device_->ops.rms_norm(device_->context, at(s.y), at(s.x), s.weight, s.eps);
+void cpu_model::run_step(const rms_norm_step& s, const step_batch&) {
+  const std::size_t group = s.weight.columns;
+  device_->ops.rms_norm(device_->context, groups_at(s.y, group), groups_at(s.x, group), s.weight, s.eps);
+}
+
+void cpu_model::run_step(const layer_norm_step& s, const step_batch&) {
+  const std::size_t group = s.weights.scale.columns;
+  device_->ops.layer_norm(device_->context, groups_at(s.y, group), groups_at(s.x, group), s.weights, s.eps);
 }
 
 void cpu_model::run_step(const add_step& s, const step_batch&) {
   device_->ops.add(device_->context, at(s.y), at(s.a), at(s.b));
+}
+
+void cpu_model::run_step(const mul_step& s, const step_batch&) {
+  device_->ops.mul(device_->context, at(s.y), at(s.a), at(s.b));
+}
+
+void cpu_model::run_step(const clamp_step& s, const step_batch&) {
+  device_->ops.clamp(device_->context, at(s.y), at(s.x), s.range);
+}
+
+void cpu_model::run_step(const activation_step& s, const step_batch&) {
+  const const_activations factor = s.factor ? const_activations(at(*s.factor)) : const_activations{};
+  device_->ops.activation(device_->context, at(s.y), at(s.x), factor, s.act);
 }
 
 void cpu_model::run_step(const rope_step& s, const step_batch&) {
@@ -239,6 +263,18 @@ void cpu_model::run_step(const experts_step& s, const step_batch&) {
 
 void cpu_model::run_step(const select_step& s, const step_batch& batch) {
   device_->ops.select_rows(device_->context, at(s.y), at(s.x), batch.logit_rows);
+}
+
+void cpu_model::run_step(const split_step& s, const step_batch&) {
+  outputs_.clear();
+  for (const std::uint32_t y : s.y) outputs_.push_back(at(y));
+  device_->ops.split(device_->context, outputs_, at(s.x));
+}
+
+void cpu_model::run_step(const concat_step& s, const step_batch&) {
+  inputs_.clear();
+  for (const std::uint32_t x : s.x) inputs_.push_back(at(x));
+  device_->ops.concat(device_->context, at(s.y), inputs_);
 }
 
 result<void> cpu_model::run_step(native_step& s, const step_batch& batch) {

@@ -55,17 +55,24 @@ class cpu_model final : public model {
 
   void run_step(const embed_step& s, const step_batch& batch);
   void run_step(linear_step& s, const step_batch& batch);
-  void run_step(const norm_step& s, const step_batch& batch);
+  void run_step(const rms_norm_step& s, const step_batch& batch);
+  void run_step(const layer_norm_step& s, const step_batch& batch);
   void run_step(const add_step& s, const step_batch& batch);
+  void run_step(const mul_step& s, const step_batch& batch);
+  void run_step(const clamp_step& s, const step_batch& batch);
+  void run_step(const activation_step& s, const step_batch& batch);
   void run_step(const rope_step& s, const step_batch& batch);
   void run_step(const attention_step& s, const step_batch& batch);
   void run_step(const router_step& s, const step_batch& batch);
   void run_step(const experts_step& s, const step_batch& batch);
   void run_step(const select_step& s, const step_batch& batch);
+  void run_step(const split_step& s, const step_batch& batch);
+  void run_step(const concat_step& s, const step_batch& batch);
   result<void> run_step(native_step& s, const step_batch& batch);
 
   std::size_t rows_of_tensor(std::uint32_t tensor) const;
   activations at(std::uint32_t tensor) const;
+  activations groups_at(std::uint32_t tensor, std::size_t width) const;  // each group of columns as a row
   indices indices_at(std::uint32_t tensor) const;
   std::span<const float> logit_row(std::size_t row) const;
 
@@ -91,6 +98,8 @@ class cpu_model final : public model {
   std::vector<std::uint32_t> first_positions_;  // [S]
   std::vector<float*> slots_;                   // [S] each sequence's state
   std::vector<void*> native_operands_;          // of the op at hand: inputs, then outputs
+  std::vector<activations> outputs_;            // of a split, while it runs
+  std::vector<const_activations> inputs_;       // of a concat, while it runs
   std::vector<sampler> samplers_;               // one per thread
 };
 

@@ -180,6 +180,41 @@ TEST_F(Bind, ReshapesThenTransposesEachExpert) {
   EXPECT_THAT(values(b, 1), ElementsAre(6, 8, 10, 7, 9, 11));
 }
 
+// As large as the stacked experts of a real checkpoint, in a file that is nearly all hole.
+TEST_F(Bind, ReachesExpertsBehindFourGigabytes) {
+  constexpr std::uint64_t experts = 66000, rows = 128, columns = 256, plane = rows * columns * 2;
+  static_assert(experts * plane > std::uint64_t{1} << 32);
+  auto header = fmt::format(R"({{"w2":{{"dtype":"BF16","shape":[{},{}],"data_offsets":[0,{}]}}}})",
+                            experts * rows, columns, experts * plane);
+  header.append((8 - header.size() % 8) % 8, ' ');
+  const auto file = folder_.write("model.safetensors", safetensors_bytes(header, ""));
+  std::filesystem::resize_file(file, 8 + header.size() + experts * plane);
+  const auto mark = [&](std::uint64_t expert, std::uint64_t row, std::uint64_t column, std::uint16_t bits) {
+    std::fstream out(file, std::ios::binary | std::ios::in | std::ios::out);
+    out.seekp(static_cast<std::streamoff>(8 + header.size() + expert * plane + (row * columns + column) * 2));
+    out.write(reinterpret_cast<const char*>(&bits), 2);
+  };
+  mark(experts - 1, 3, 5, 0x3f80);  // 1.0
+  mark(experts - 1, 127, 255, 0x4000);
+  reopen();
+
+  weight({experts, rows, columns});
+  spelling(Combine::single, {reshaped(source("w2"), {experts, rows, columns})});
+  const auto whole = bound();
+  EXPECT_FALSE(whole.copied());
+  ASSERT_EQ(whole.planes.size(), experts);
+  EXPECT_TRUE(in_file(whole, experts - 1, "w2", (experts - 1) * rows * columns));
+  EXPECT_EQ(values(whole, experts - 1)[3 * columns + 5], 1);
+
+  weight({1, columns, rows});
+  auto last = reshaped(sliced("w2", 0, experts - 1, experts), {experts, rows, columns});
+  spelling(Combine::single, {transposed(last)});
+  const auto turned = values(bound());
+  EXPECT_EQ(turned[5 * rows + 3], 1);
+  EXPECT_EQ(turned[255 * rows + 127], 2);
+  EXPECT_EQ(std::accumulate(turned.begin(), turned.end(), 0.0f), 3);
+}
+
 TEST_F(Bind, TransposesMatricesLargerThanATile) {
   const std::uint64_t rows = 150, columns = 70;
   store({f32_tensor("m", {rows, columns}, count_up(rows * columns))});

@@ -414,9 +414,9 @@ const refusal_case op_cases[] = {
      "experts: expected [T, 2] i32, found [T, 2] f32"},
     {"ExpertsActivation",
      [](ProgramT& p) {
-       find_op(p, OpKind::experts).attrs.AsExpertsAttrs()->activation = static_cast<Activation>(3);
+       find_op(p, OpKind::experts).attrs.AsExpertsAttrs()->activation = static_cast<Activation>(4);
      },
-     "activation: expected 0 to 2, found 3"},
+     "activation: expected 0 to 3, found 4"},
     {"SelectTwice",
      [](ProgramT& p) {
        p.ops.back()->kind = OpKind::select_rows;

@@ -87,6 +87,16 @@ TEST(Builder, DerivesRolesFromUse) {
   EXPECT_EQ(found["head"], std::make_pair(WeightRole::output, false));
 }
 
+TEST(Builder, SpellsATensorSeenAsAnotherShape) {
+  builder b;
+  const auto layer = b.scope("layers", 0);
+  const auto seen = layer.reshaped("w1", {4, 8, 16}).sources[0];
+  EXPECT_EQ(seen.tensor, "layers.0.w1");
+  EXPECT_EQ(seen.reshaped, (shape{4, 8, 16}));
+  EXPECT_FALSE(seen.transposed);
+  EXPECT_TRUE(layer.reshaped_and_transposed("w2", {4, 8, 16}).sources[0].transposed);
+}
+
 TEST(Builder, NestsScopesAndSpellsWeights) {
   builder b;
   const auto layer = b.scope("model.layers", 3);
@@ -127,9 +137,56 @@ TEST(Builder, NamesScopeOpExpectedAndFound) {
          const auto x = b.embed(b.weight("e", {32, 16}));
          b.add(x, b.select_rows(x));
        }},
+      {"layers.2: rms_norm_groups: expected a multiple of 5 columns, found [T, 16]",
+       [](builder& b) {
+         b.rms_norm_groups(b.embed(b.weight("e", {32, 16})), b.weight("w", {5}), 1, 5);
+       }},
+      {"layers.2: rms_norm_groups: weight w [16]: expected [4]",
+       [](builder& b) {
+         b.rms_norm_groups(b.embed(b.weight("e", {32, 16})), b.weight("w", {16}), 1, 4);
+       }},
+      {"layers.2: layer_norm: weight b [15]: expected [16]",
+       [](builder& b) {
+         b.layer_norm(b.embed(b.weight("e", {32, 16})), b.weight("w", {16}), b.weight("b", {15}), 1);
+       }},
+      {"layers.2: mul: expected two tensors of one shape, found [T, 16] and [R, 16]",
+       [](builder& b) {
+         const auto x = b.embed(b.weight("e", {32, 16}));
+         b.mul(x, b.select_rows(x));
+       }},
+      {"layers.2: gated: expected two tensors of one shape, found [T, 16] and [T, 8]",
+       [](builder& b) {
+         const auto x = b.embed(b.weight("e", {32, 16}));
+         b.gated(x, b.linear(x, b.weight("w", {8, 16})));
+       }},
+      {"layers.2: clamp: expected min <= max, found 8.000000 and -8.000000",
+       [](builder& b) {
+         b.clamp(b.embed(b.weight("e", {32, 16})), 8, -8);
+       }},
+      {"layers.2: split: expected at least two widths that add up to [T, 16], found [8, 4]",
+       [](builder& b) {
+         b.split(b.embed(b.weight("e", {32, 16})), {8, 4});
+       }},
+      {"layers.2: split: expected at least two widths that add up to [T, 16], found [16]",
+       [](builder& b) {
+         b.split(b.embed(b.weight("e", {32, 16})), {16});
+       }},
+      {"layers.2: concat: expected at least two tensors, found 1",
+       [](builder& b) {
+         b.concat({b.embed(b.weight("e", {32, 16}))});
+       }},
+      {"layers.2: concat: expected tensors of equal rows, found [T, 16] and [R, 16]",
+       [](builder& b) {
+         const auto x = b.embed(b.weight("e", {32, 16}));
+         b.concat({x, b.select_rows(x)});
+       }},
       {"layers.2: rope: expected a multiple of head_dim 5, found [T, 16]",
        [](builder& b) {
          b.rope(b.embed(b.weight("e", {32, 16})), {.head_dim = 5});
+       }},
+      {"layers.2: rope: expected frequencies for half of rotary_dim 4, found 3",
+       [](builder& b) {
+         b.rope(b.embed(b.weight("e", {32, 16})), {.head_dim = 4, .frequencies = {1, 2, 3}});
        }},
       {"layers.2: attention: expected q [T, 32], k and v [T, 16], found [T, 16], [T, 16] and [T, 16]",
        [](builder& b) {

@@ -2,7 +2,6 @@
 
 #include <functional>
 #include <troupe/sdk/config.hpp>
-#include <troupe/sdk/rope.hpp>
 
 namespace troupe::sdk {
 namespace {
@@ -63,24 +62,28 @@ TEST(Config, RefusesAnyOtherValueThanTheOneThatIsBuilt) {
   }
 }
 
-TEST(Rope, ReadsThetaWhereEitherGenerationWritesIt) {
-  EXPECT_EQ(read_rope(json::parse("{}"), 64).theta, 10000);
-  EXPECT_EQ(read_rope(json::parse("{}"), 64, 1e6).theta, 1e6);
-  EXPECT_EQ(read_rope(json::parse(R"({"rope_theta": 5e5})"), 64).theta, 5e5);
-  const auto v5 = json::parse(R"({"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}})");
-  EXPECT_EQ(read_rope(v5, 64).theta, 5e5);
-  EXPECT_EQ(read_rope(v5, 64).head_dim, 64u);
-  EXPECT_EQ(error_of([] { read_rope(json::parse(R"({"rope_theta": 0})"), 64); }),
-            "rope_theta: expected a number above 0, found 0");
+TEST(Config, ReadsSections) {
+  const auto c = json::parse(R"({"attn": {"heads": 8}, "ffn": 3})");
+  EXPECT_EQ(positive(section(c, "attn"), "heads"), 8u);
+  EXPECT_EQ(error_of([&] { section(c, "moe"); }), "moe: the key is missing");
+  EXPECT_EQ(error_of([&] { section(c, "ffn"); }), "ffn: expected an object, found 3");
+  EXPECT_EQ(error_of([&] { positive(section(c, "attn"), "size"); }), "attn.size: the key is missing");
 }
 
-TEST(Rope, RotatesTheLeadingPartOfEachHeadIfAsked) {
-  EXPECT_EQ(read_rope(json::parse("{}"), 64).rotary_dim, 64u);
-  EXPECT_EQ(read_rope(json::parse(R"({"partial_rotary_factor": 0.25})"), 64).rotary_dim, 16u);
-  EXPECT_EQ(read_rope(json::parse(R"({"rope_parameters": {"partial_rotary_factor": 0.5}})"), 64).rotary_dim,
-            32u);
-  EXPECT_EQ(error_of([] { read_rope(json::parse(R"({"partial_rotary_factor": 0.5})"), 10); }),
-            "partial_rotary_factor: expected an even part of the head size 10, found 5");
+TEST(Config, ReadsActivationsByTheirNames) {
+  using program::Activation;
+  const auto read = [](const char* text) {
+    return read_activation(json::parse(text), "act", Activation::relu);
+  };
+  EXPECT_EQ(read("{}"), Activation::relu);
+  EXPECT_EQ(read(R"({"act": "silu"})"), Activation::silu);
+  EXPECT_EQ(read(R"({"act": "swish"})"), Activation::silu);
+  EXPECT_EQ(read(R"({"act": "gelu"})"), Activation::gelu);
+  EXPECT_EQ(read(R"({"act": "gelu_new"})"), Activation::gelu_tanh);
+  EXPECT_EQ(read(R"({"act": "gelu_pytorch_tanh"})"), Activation::gelu_tanh);
+  EXPECT_EQ(read(R"({"act": "relu"})"), Activation::relu);
+  EXPECT_EQ(error_of([&] { read(R"({"act": "mish"})"); }),
+            "act: expected silu, gelu, gelu_new, gelu_pytorch_tanh or relu, found \"mish\"");
 }
 
 }  // namespace

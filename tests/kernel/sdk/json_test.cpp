@@ -39,6 +39,15 @@ TEST(Json, ReadsEveryKindOfValue) {
   EXPECT_EQ(root.members().size(), 10u);
 }
 
+TEST(Json, TellsNullFromAbsent) {
+  const auto root = json::parse(R"({"a": null, "b": 3, "o": {}})");
+  EXPECT_TRUE(root.is_null("a"));
+  EXPECT_FALSE(root.is_null("b"));
+  EXPECT_FALSE(root.is_null("c"));
+  EXPECT_EQ(root.path_of("c"), "c");
+  EXPECT_EQ(root.find("o")->path_of("c"), "o.c");
+}
+
 TEST(Json, GivesTheFallbackForWhatIsAbsentOrNull) {
   const auto root = json::parse(R"({"a": null, "b": 3})");
   EXPECT_EQ(root.get_or<int>("a", 7), 7);

@@ -1,13 +1,7 @@
 #include <gmock/gmock.h>
 
-#include <boost/json.hpp>
-#include <set>
-
-#include "kernel/checkpoint/checkpoint.hpp"
-#include "kernel/modules/modules.hpp"
 #include "kernel/program/print.hpp"
-#include "tests/support/safetensors_writer.hpp"
-#include "tests/support/temp_folder.hpp"
+#include "tests/support/module_fixture.hpp"
 
 namespace troupe {
 namespace {
@@ -15,50 +9,10 @@ namespace {
 namespace json = boost::json;
 using testing::HasSubstr;
 
-class Mixtral : public testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    store_folder_ = std::make_unique<test::temp_folder>();
-    auto m =
-        modules::store::open(store_folder_->path())->load(TROUPE_BINARY_DIR "/lib/troupe/modules/mixtral.so");
-    ASSERT_TRUE(m) << m.error().text;
-    module_ = *m;
-  }
-  static void TearDownTestSuite() {
-    module_.reset();
-    store_folder_.reset();
-  }
-
-  // The demo's configuration, to be changed by a test.
-  static json::object demo() {
-    const auto config = checkpoint::read_config(TROUPE_SOURCE_DIR "/demo/mixtral-demo");
-    return json::parse(config->config_json).as_object();
-  }
-  static program::verified_program build(const json::object& config) {
-    auto p = module_->build(json::serialize(config));
-    if (!p) throw std::runtime_error(p.error().text);
-    return *p;
-  }
-  static std::string build_error(const json::object& config, error_code code = error_code::bad_checkpoint) {
-    const auto p = module_->build(json::serialize(config));
-    if (p) return "no error";
-    EXPECT_EQ(p.error().code, code) << p.error().text;
-    return p.error().text;
-  }
-  static const program::Weight* weight(const program::verified_program& p, std::string_view name) {
-    for (const auto* w : *p->weights())
-      if (w->name()->string_view() == name) return w;
-    throw std::runtime_error("no weight " + std::string(name));
-  }
-  static const program::Op* op(const program::verified_program& p, program::OpKind kind) {
-    for (const auto* o : *p->ops())
-      if (o->kind() == kind) return o;
-    throw std::runtime_error("no such op");
-  }
-
-  static inline std::unique_ptr<test::temp_folder> store_folder_;
-  static inline modules::module_ptr module_;
+struct mixtral {
+  static constexpr const char* name = "mixtral";
 };
+class Mixtral : public test::module_fixture<mixtral> {};
 
 TEST_F(Mixtral, TellsTheFactsOfTheDemoModel) {
   const auto p = build(demo());
@@ -89,7 +43,7 @@ TEST_F(Mixtral, ComputesTheKnownSizeOfMixtral8x7B) {
 
 TEST_F(Mixtral, BindsEveryTensorOfTheDemoCheckpointInPlace) {
   const auto p = build(demo());
-  const auto files = checkpoint::weights::open(TROUPE_SOURCE_DIR "/demo/mixtral-demo");
+  const auto files = checkpoint::weights::open(demo_folder());
   ASSERT_TRUE(files) << files.error().text;
   std::uint64_t bytes = 0;
   for (const auto* w : *p->weights()) {
@@ -142,25 +96,11 @@ TEST_F(Mixtral, BindsTheStackedSpellingInPlace) {
 
 TEST_F(Mixtral, ProbesTheTensorsThatTheReferenceRecorded) {
   const auto p = build(demo());
-  std::set<std::string> probes;
-  for (const auto* probe : *p->probes()) probes.insert(probe->name()->str());
-  const auto golden = checkpoint::weights::open([] {
-    static const test::temp_folder folder;  // a folder whose one file is the recorded states
-    std::error_code ignored;
-    std::filesystem::create_symlink(TROUPE_SOURCE_DIR "/tests/golden/mixtral/states.safetensors",
-                                    folder.path() / "model.safetensors", ignored);
-    return folder.path();
-  }());
-  ASSERT_TRUE(golden) << golden.error().text;
-  std::size_t routers = 0;
-  for (const auto& [name, view] : (*golden)->tensors()) {
-    const auto dot = name.find('.');
-    if (name.compare(dot + 1, 7, "router.") != 0) continue;
-    EXPECT_TRUE(probes.count(name.substr(dot + 1))) << name;
-    ++routers;
-  }
-  EXPECT_GT(routers, 0u);
-  for (int i = 0; i <= 6; ++i) EXPECT_TRUE(probes.count("hidden_states." + std::to_string(i)));
+  const auto known = probes(p);
+  const auto routers = recorded_routers();
+  EXPECT_EQ(routers.size(), 6u);
+  for (const auto& name : routers) EXPECT_TRUE(known.count(name)) << name;
+  for (int i = 0; i <= 6; ++i) EXPECT_TRUE(known.count("hidden_states." + std::to_string(i)));
   for (const auto* probe : *p->probes()) {
     const auto* tensor = p->tensors()->Get(probe->tensor());
     EXPECT_EQ(tensor->rows(), program::Rows::tokens);
@@ -254,9 +194,10 @@ TEST_F(Mixtral, NamesTheKeyWhoseValueIsImpossible) {
 TEST_F(Mixtral, RefusesVariantsThatItDoesNotBuild) {
   const wrong_value cases[] = {
       {"hidden_act", "gelu", "hidden_act: expected \"silu\", found \"gelu\""},
-      {"rope_scaling", json::object{{"type", "yarn"}}, "rope_scaling: expected null, found an object"},
-      {"rope_parameters", json::object{{"rope_theta", 1e6}, {"rope_type", "yarn"}},
-       "rope_parameters.rope_type: expected \"default\", found \"yarn\""},
+      {"rope_scaling", json::object{{"type", "dynamic"}},
+       "rope_scaling.type: expected default, linear, llama3 or yarn, found \"dynamic\""},
+      {"rope_parameters", json::object{{"rope_theta", 1e6}, {"rope_type", "longrope"}},
+       "rope_parameters.rope_type: expected default, linear, llama3 or yarn, found \"longrope\""},
   };
   for (const auto& wrong : cases) {
     auto c = demo();

@@ -108,13 +108,14 @@ class Attention : public OpTest {
 TROUPE_ON_ALL_VERSIONS(Attention);
 
 attention_shape make_shape(std::size_t heads, std::size_t kv_heads, std::size_t head_dim,
-                           std::size_t window = 0) {
-  return {heads, kv_heads, head_dim, 1 / std::sqrt(static_cast<float>(head_dim)), window};
+                           std::size_t window = 0, float soft_cap = 0) {
+  return {heads, kv_heads, head_dim, 1 / std::sqrt(static_cast<float>(head_dim)), window, soft_cap};
 }
 
-const attention_shape shapes[] = {make_shape(8, 2, 32),      make_shape(1, 1, 8),      make_shape(6, 1, 20),
-                                  make_shape(4, 4, 64),      make_shape(8, 2, 32, 50), make_shape(3, 1, 7, 1),
-                                  make_shape(6, 2, 128, 200)};
+const attention_shape shapes[] = {
+    make_shape(8, 2, 32),       make_shape(1, 1, 8),           make_shape(6, 1, 20),
+    make_shape(4, 4, 64),       make_shape(8, 2, 32, 50),      make_shape(3, 1, 7, 1),
+    make_shape(6, 2, 128, 200), make_shape(4, 2, 20, 0, 1.5f), make_shape(4, 1, 32, 60, 0.5f)};
 
 double expected_output(const attention_shape& shape, const sequence_case& one, std::size_t t,
                        std::size_t head, std::size_t d) {
@@ -126,7 +127,8 @@ double expected_output(const attention_shape& shape, const sequence_case& one, s
     for (std::size_t i = 0; i < shape.head_dim; ++i) {
       dot += double{one.q.at(t, head * shape.head_dim + i)} * one.k.at(j, kv * shape.head_dim + i);
     }
-    scores.push_back(dot * shape.scale);
+    const double score = dot * shape.scale;
+    scores.push_back(shape.soft_cap == 0 ? score : shape.soft_cap * std::tanh(score / shape.soft_cap));
   }
   const double most = *std::max_element(scores.begin(), scores.end());
   double sum = 0, out = 0;
@@ -207,6 +209,16 @@ TEST_P(Attention, AnInfinityInALaterTokenDoesNotReachEarlierOnes) {
   const auto damaged = run(shape, one, {{50}}, 16);
   EXPECT_TRUE(same_bits(clean[0].slice(0, 49), damaged[0].slice(0, 49)));
   EXPECT_FALSE(std::isfinite(damaged[0].at(49, 0)));
+}
+
+TEST_P(Attention, AScoreThatIsNoNumberIsNotHiddenByTheCap) {
+  const auto shape = make_shape(2, 1, 16, 0, 2);
+  std::vector<sequence_case> one{random_sequence(shape, 140, 6)};
+  for (std::size_t d = 0; d < 16; ++d) one[0].k.at(70, d) = NAN;
+  const auto outputs = run(shape, one, {{140}}, 16);
+  EXPECT_TRUE(std::isfinite(outputs[0].at(69, 0)));
+  EXPECT_TRUE(std::isnan(outputs[0].at(70, 0)));
+  EXPECT_TRUE(std::isnan(outputs[0].at(139, 0)));
 }
 
 TEST_P(Attention, AScoreThatIsNoNumberOrInfiniteIsNotHidden) {

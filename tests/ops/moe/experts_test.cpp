@@ -38,7 +38,9 @@ std::vector<std::int32_t> random_choice(std::size_t rows, std::size_t experts, s
 
 double activate(activation act, double g) {
   if (act == activation::relu) return std::max(g, 0.0);
-  return act == activation::gelu ? g / 2 * (1 + std::erf(g / std::sqrt(2.0))) : g / (1 + std::exp(-g));
+  if (act == activation::gelu) return g / 2 * (1 + std::erf(g / std::sqrt(2.0)));
+  if (act == activation::silu) return g / (1 + std::exp(-g));
+  return g / 2 * (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (g + 0.044715 * g * g * g)));
 }
 
 class Experts : public OpTest {
@@ -57,7 +59,7 @@ TEST_P(Experts, EqualTheFormulaInDoublePrecision) {
   struct shape {
     std::size_t rows, width, hidden, experts, k;
   };
-  for (const activation act : {activation::silu, activation::gelu, activation::relu}) {
+  for (const activation act : {activation::silu, activation::gelu, activation::relu, activation::gelu_tanh}) {
     for (const DType dtype : {DType::bf16, DType::f16, DType::f32}) {
       for (const auto& [rows, width, hidden, experts, k] :
            {shape{1, 16, 8, 2, 1}, shape{5, 33, 19, 4, 3}, shape{30, 40, 65, 8, 2}}) {
@@ -90,7 +92,7 @@ TEST_P(Experts, EqualTheFormulaInDoublePrecision) {
 }
 
 TEST_P(Experts, ARowAloneEqualsTheRowAmongOthersBitForBit) {
-  for (const activation act : {activation::silu, activation::gelu, activation::relu}) {
+  for (const activation act : {activation::silu, activation::gelu, activation::relu, activation::gelu_tanh}) {
     const layer weights(8, 72, 50, DType::bf16);
     const auto x = random_matrix(140, 72, 4);
     const auto share = random_matrix(140, 2, 5);

@@ -40,6 +40,23 @@ TEST_P(Router, NormalizedWeightsSumToOne) {
   EXPECT_NEAR(made.weights.at(0, 1), 1.0 / 3, 1e-6);
 }
 
+TEST_P(Router, WeightsAreDividedByTheNormOfThePowerThatIsAskedFor) {
+  const std::vector<float> row{0, std::log(4.0f), std::log(2.0f), 0};  // softmax: 1/8, 1/2, 1/4, 1/8
+  const auto euclid = run(row, {2, false, true, 2});
+  EXPECT_NEAR(euclid.weights.at(0, 0), 2 / std::sqrt(5.0), 1e-6);
+  EXPECT_NEAR(euclid.weights.at(0, 1), 1 / std::sqrt(5.0), 1e-6);
+  const auto half = run(row, {2, false, true, 0.5f});
+  const double norm = std::pow(std::sqrt(0.5) + std::sqrt(0.25), 2);
+  EXPECT_NEAR(half.weights.at(0, 0), 0.5 / norm, 1e-6);
+  EXPECT_NEAR(half.weights.at(0, 1), 0.25 / norm, 1e-6);
+}
+
+TEST_P(Router, TheScaleMultipliesTheWeightsAtTheEnd) {
+  const std::vector<float> row{0, std::log(4.0f), std::log(2.0f), 0};
+  EXPECT_NEAR(run(row, {2, false, true, 1, 2.5f}).weights.at(0, 0), 2.5 * 2 / 3, 1e-6);
+  EXPECT_NEAR(run(row, {2, false, false, 1, 2.5f}).weights.at(0, 1), 2.5 / 4, 1e-6);
+}
+
 TEST_P(Router, SigmoidScoresEachExpertAlone) {
   const auto made = run({-1, 0, 3}, {2, true, false});
   EXPECT_EQ(made.experts, (std::vector<std::int32_t>{2, 1}));

@@ -53,6 +53,21 @@ TEST_P(Rope, RotatesEachPairByPositionTimesFrequency) {
   }
 }
 
+TEST_P(Rope, TheAmplitudeMultipliesWhatRotates) {
+  const auto x = random_matrix(3, 24, 4);
+  const auto positions = positions_from(7, 3);
+  const std::vector<float> frequencies{0.5f, 0.01f};
+  matrix cosines(3, 2), sines(3, 2), plain(3, 24), y(3, 24);
+  rope_angles(context(), cosines.view(), sines.view(), positions, frequencies);
+  ops().rope(context(), plain.view(), x.view(), {cosines.view(), sines.view()}, {6, 4, false});
+  rope_angles(context(), cosines.view(), sines.view(), positions, frequencies, 1.5f);
+  ops().rope(context(), y.view(), x.view(), {cosines.view(), sines.view()}, {6, 4, false});
+  for (std::size_t t = 0; t < 3; ++t) {
+    for (std::size_t i = 0; i < 24; ++i)
+      ASSERT_NEAR(y.at(t, i), plain.at(t, i) * (i % 6 < 4 ? 1.5f : 1), 1e-6);
+  }
+}
+
 TEST_P(Rope, PositionZeroChangesNothing) {
   const auto x = random_matrix(1, 64, 2);
   EXPECT_TRUE(same_bits(run(x, positions_from(0, 1), {32, 32, false}), x));

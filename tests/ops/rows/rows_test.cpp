@@ -21,20 +21,6 @@ TEST_P(Rows, EmbedTakesEachTokensRow) {
   }
 }
 
-TEST_P(Rows, AddAddsElementByElementAlsoInPlace) {
-  for (const std::size_t rows : {1u, 3u, 1000u}) {
-    const auto a = random_matrix(rows, 77, 2);
-    auto b = random_matrix(rows, 77, 3);
-    matrix expected(rows, 77);
-    for (std::size_t i = 0; i < a.values.size(); ++i) expected.values[i] = a.values[i] + b.values[i];
-    matrix y(rows, 77);
-    ops().add(context(), y.view(), a.view(), b.view());
-    EXPECT_TRUE(same_bits(y, expected));
-    ops().add(context(), b.view(), a.view(), b.view());
-    EXPECT_TRUE(same_bits(b, expected));
-  }
-}
-
 TEST_P(Rows, SelectRowsCopiesTheAskedOnes) {
   const auto x = random_matrix(10, 33, 4);
   const std::vector<std::uint32_t> rows{0, 3, 4, 9};
@@ -44,6 +30,22 @@ TEST_P(Rows, SelectRowsCopiesTheAskedOnes) {
     EXPECT_TRUE(same_bits(y.slice(r, r + 1), x.slice(rows[r], rows[r] + 1)));
   }
   ops().select_rows(context(), {nullptr, 0, 33}, x.view(), {});
+}
+
+TEST_P(Rows, SplitGivesTheColumnsInOrderAndConcatPutsThemTogetherAgain) {
+  for (const std::size_t rows : {1u, 5u, 900u}) {
+    const auto x = random_matrix(rows, 70, 5);
+    matrix a(rows, 1), b(rows, 48), c(rows, 21), y(rows, 70);
+    const std::vector<activations> parts{a.view(), b.view(), c.view()};
+    ops().split(context(), parts, x.view());
+    for (std::size_t t = 0; t < rows; ++t) {
+      ASSERT_EQ(a.at(t, 0), x.at(t, 0));
+      ASSERT_TRUE(same_bits(&b.values[t * 48], &x.values[t * 70 + 1], 48));
+      ASSERT_TRUE(same_bits(&c.values[t * 21], &x.values[t * 70 + 49], 21));
+    }
+    ops().concat(context(), y.view(), std::vector<const_activations>{a.view(), b.view(), c.view()});
+    EXPECT_TRUE(same_bits(y, x));
+  }
 }
 
 TEST(Numbers, F16CoversSubnormalsInfinityAndSigns) {

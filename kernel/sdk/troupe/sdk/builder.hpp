@@ -98,17 +98,75 @@ class builder {
 
   // x [T, N] -> [T, N]                 w [N]
   tensor_ref rms_norm(tensor_ref x, weight_ref w, float eps) {
-    expect_shape("rms_norm", use(w, program::WeightRole::norm, false), {columns(x)});
-    program::NormAttrsT attrs;
-    attrs.eps = eps;
-    return op(program::OpKind::rms_norm, {x}, rows(x), columns(x), {w}, std::move(attrs));
+    return norm("rms_norm", program::OpKind::rms_norm, x, {w}, eps, columns(x));
+  }
+  // The same for each `group` columns on their own: the norm of queries and keys head by head.       w [group]
+  tensor_ref rms_norm_groups(tensor_ref x, weight_ref w, float eps, std::uint32_t group) {
+    return norm("rms_norm_groups", program::OpKind::rms_norm, x, {w}, eps, group);
+  }
+
+  // x [T, N] -> [T, N]                 w [N]
+  tensor_ref layer_norm(tensor_ref x, weight_ref w, float eps) {
+    return norm("layer_norm", program::OpKind::layer_norm, x, {w}, eps, columns(x));
+  }
+  // the same, plus bias [N]
+  tensor_ref layer_norm(tensor_ref x, weight_ref w, weight_ref bias, float eps) {
+    return norm("layer_norm", program::OpKind::layer_norm, x, {w, bias}, eps, columns(x));
   }
 
   // a, b [T, N] -> [T, N]
-  tensor_ref add(tensor_ref a, tensor_ref b) {
-    if (rows(a) != rows(b) || columns(a) != columns(b))
-      fail("add", "expected two tensors of one shape, found " + describe(a) + " and " + describe(b));
-    return op(program::OpKind::add, {a, b}, rows(a), columns(a), {});
+  tensor_ref add(tensor_ref a, tensor_ref b) { return pair("add", program::OpKind::add, a, b); }
+  tensor_ref mul(tensor_ref a, tensor_ref b) { return pair("mul", program::OpKind::mul, a, b); }
+
+  // x [T, N] -> [T, N], each number moved into [min, max]
+  tensor_ref clamp(tensor_ref x, float min, float max) {
+    if (!(min <= max))
+      fail("clamp", "expected min <= max, found " + std::to_string(min) + " and " + std::to_string(max));
+    program::ClampAttrsT attrs;
+    attrs.min = min;
+    attrs.max = max;
+    return op(program::OpKind::clamp, {x}, rows(x), columns(x), {}, std::move(attrs));
+  }
+
+  // x [T, N] -> act(x)
+  tensor_ref activation(tensor_ref x, program::Activation kind) {
+    program::ActivationAttrsT attrs;
+    attrs.activation = kind;
+    return op(program::OpKind::activation, {x}, rows(x), columns(x), {}, std::move(attrs));
+  }
+  // gate, up [T, F] -> act(gate) · up, as in down(act(gate(x)) · up(x))
+  tensor_ref gated(tensor_ref gate, tensor_ref up, program::Activation kind = program::Activation::silu) {
+    const auto out = pair("gated", program::OpKind::activation, gate, up);
+    program::ActivationAttrsT attrs;
+    attrs.activation = kind;
+    program_.ops.back()->attrs.Set(std::move(attrs));
+    return out;
+  }
+
+  // x [T, N] -> [T, widths[0]], [T, widths[1]], ...: columns, in order; all of them
+  std::vector<tensor_ref> split(tensor_ref x, const std::vector<std::uint64_t>& widths) {
+    std::uint64_t sum = 0;
+    for (const auto width : widths) sum += width;
+    if (widths.size() < 2 || sum != columns(x))
+      fail("split",
+           "expected at least two widths that add up to " + describe(x) + ", found " + describe(widths));
+    std::vector<tensor_ref> parts{op(program::OpKind::split, {x}, rows(x), widths[0], {})};
+    for (std::size_t i = 1; i < widths.size(); ++i) parts.push_back(another_output(rows(x), widths[i]));
+    return parts;
+  }
+
+  // [T, N0], [T, N1], ... -> [T, N0 + N1 + ...]
+  tensor_ref concat(const std::vector<tensor_ref>& parts) {
+    std::uint64_t sum = 0;
+    for (const auto part : parts) {
+      if (rows(part) != rows(parts[0]))
+        fail("concat",
+             "expected tensors of equal rows, found " + describe(parts[0]) + " and " + describe(part));
+      sum += columns(part);
+    }
+    if (parts.size() < 2)
+      fail("concat", "expected at least two tensors, found " + std::to_string(parts.size()));
+    return op(program::OpKind::concat, parts, rows(parts[0]), sum, {});
   }
 
   // x [T, H·Dh] -> the same, each head rotated by its token's position
@@ -121,6 +179,11 @@ class builder {
     attrs.rotary_dim = options.rotary_dim == 0 ? options.head_dim : options.rotary_dim;
     attrs.theta = options.theta;
     attrs.layout = options.layout;
+    attrs.frequencies = options.frequencies;
+    attrs.amplitude = options.amplitude;
+    if (!options.frequencies.empty() && options.frequencies.size() != attrs.rotary_dim / 2)
+      fail("rope", "expected frequencies for half of rotary_dim " + std::to_string(attrs.rotary_dim) +
+                       ", found " + std::to_string(options.frequencies.size()));
     return op(program::OpKind::rope, {x}, rows(x), columns(x), {}, std::move(attrs));
   }
 
@@ -141,6 +204,7 @@ class builder {
                       ? options.scale
                       : static_cast<float>(1 / std::sqrt(static_cast<double>(options.head_dim)));
     attrs.cache_layer = options.cache_layer;
+    attrs.soft_cap = options.soft_cap;
     const auto out = op(program::OpKind::attention, {q, k, v}, rows(q), queries, {}, std::move(attrs));
     program_.ops.back()->cache = cache.id;
     return out;
@@ -157,11 +221,11 @@ class builder {
     attrs.top_k = options.top_k;
     attrs.score = options.score;
     attrs.norm = options.norm;
+    attrs.norm_power = options.norm_power;
+    attrs.scale = options.scale;
     const auto weights =
         op(program::OpKind::router, {logits}, rows(logits), options.top_k, {}, std::move(attrs));
-    const auto chosen = tensor(rows(logits), options.top_k, program::DType::i32);
-    program_.ops.back()->outputs.push_back(chosen.id);
-    return {weights, chosen};
+    return {weights, another_output(rows(logits), options.top_k, program::DType::i32)};
   }
 
   // x [T, D] -> [T, D]: sum over the chosen e of weight_e · down_e · (act(gate_e · x) * (up_e · x))
@@ -308,6 +372,24 @@ class builder {
     return op(program::OpKind::linear, {x}, rows(x), dimensions[0], weights);
   }
 
+  tensor_ref norm(const char* what, program::OpKind kind, tensor_ref x,
+                  const std::vector<weight_ref>& weights, float eps, std::uint64_t group) {
+    if (group == 0 || columns(x) % group != 0)
+      fail(what, "expected a multiple of " + std::to_string(group) + " columns, found " + describe(x));
+    expect_shape(what, use(weights[0], program::WeightRole::norm, false), {group});
+    if (weights.size() > 1) expect_shape(what, use(weights[1], program::WeightRole::bias, false), {group});
+    program::NormAttrsT attrs;
+    attrs.eps = eps;
+    attrs.group = group == columns(x) ? 0 : static_cast<std::uint32_t>(group);
+    return op(kind, {x}, rows(x), columns(x), weights, std::move(attrs));
+  }
+
+  tensor_ref pair(const char* what, program::OpKind kind, tensor_ref a, tensor_ref b) {
+    if (rows(a) != rows(b) || columns(a) != columns(b))
+      fail(what, "expected two tensors of one shape, found " + describe(a) + " and " + describe(b));
+    return op(kind, {a, b}, rows(a), columns(a), {});
+  }
+
   tensor_ref tensor(program::Rows what, std::uint64_t width, program::DType type = program::DType::f32) {
     auto t = std::make_unique<program::TensorT>();
     t->rows = what;
@@ -315,6 +397,14 @@ class builder {
     t->dtype = type;
     program_.tensors.push_back(std::move(t));
     return {static_cast<std::uint32_t>(program_.tensors.size() - 1)};
+  }
+
+  // One more of the op that came last.
+  tensor_ref another_output(program::Rows what, std::uint64_t width,
+                            program::DType type = program::DType::f32) {
+    const auto out = tensor(what, width, type);
+    program_.ops.back()->outputs.push_back(out.id);
+    return out;
   }
 
   tensor_ref op(program::OpKind kind, const std::vector<tensor_ref>& inputs, program::Rows what,
@@ -376,6 +466,14 @@ class builder::scoped {
   // One part of a tensor that holds several: [begin, end) along axis.
   spelling part(std::string_view name, std::int32_t axis, std::uint64_t begin, std::uint64_t end) const {
     return {program::Combine::single, {source{path(name), {}, axis, begin, end, false}}};
+  }
+  // A tensor whose numbers are seen as another shape: [E·F, D] as [E, F, D].
+  spelling reshaped(std::string_view name, const shape& dimensions) const {
+    return {program::Combine::single, {source{path(name), dimensions, -1, 0, 0, false}}};
+  }
+  // The same with its last two dimensions swapped then: [E·F, D] as [E, F, D] and so [E, D, F]. Copied when bound.
+  spelling reshaped_and_transposed(std::string_view name, const shape& dimensions) const {
+    return {program::Combine::single, {source{path(name), dimensions, -1, 0, 0, true}}};
   }
   // One tensor per expert: "experts.*.w1.weight" for 0 to count - 1.
   spelling per_expert(std::string_view pattern, std::uint32_t count) const {

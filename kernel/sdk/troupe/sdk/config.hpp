@@ -30,6 +30,14 @@ inline std::uint32_t count(const json& c, const char* key) {
   return value;
 }
 
+// An object within config.json: required.
+inline const json& section(const json& c, const char* key) {
+  const json* found = c.find(key);
+  if (found == nullptr) throw config_error(c.path_of(key) + ": the key is missing");
+  if (found->type() != json::kind::object) found->wrong("an object");
+  return *found;
+}
+
 // A number above 0: epsilons, rotary bases, scales.
 inline double above_zero(const json& c, const char* key, double absent) {
   const auto value = c.get_or<double>(key, absent);
@@ -65,6 +73,19 @@ void require(const json& c, const char* key, const T& only) {
 }
 inline void require(const json& c, const char* key, const char* only) {
   require(c, key, std::string(only));
+}
+
+// An activation by the names that transformers gives it.
+inline program::Activation read_activation(const json& c, const char* key, program::Activation absent) {
+  using program::Activation;
+  if (c.find(key) == nullptr) return absent;
+  const auto name = c.get<std::string>(key);
+  if (name == "silu" || name == "swish") return Activation::silu;
+  if (name == "gelu") return Activation::gelu;
+  if (name == "gelu_new" || name == "gelu_pytorch_tanh") return Activation::gelu_tanh;
+  if (name == "relu") return Activation::relu;
+  throw unsupported_error(
+      c.path_of(key) + ": expected silu, gelu, gelu_new, gelu_pytorch_tanh or relu, found \"" + name + "\"");
 }
 
 }  // namespace troupe::sdk

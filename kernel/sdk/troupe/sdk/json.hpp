@@ -34,11 +34,23 @@ class json {
     return nullptr;
   }
 
+  // Of a member, whether it is there or not.
+  std::string path_of(std::string_view key) const {
+    return path_.empty() ? std::string(key) : path_ + "." + std::string(key);
+  }
+
+  // The key is there, and its value is null.
+  bool is_null(std::string_view key) const {
+    for (const auto& [name, value] : members_)
+      if (name == key) return value.kind_ == kind::null;
+    return false;
+  }
+
   // config.get<std::uint32_t>("hidden_size"): required. T: bool, std::string, integers, float, double, or a vector of these.
   template <class T>
   T get(std::string_view key) const {
     const json* value = find(key);
-    if (value == nullptr) throw config_error(child_path(key) + ": the key is missing");
+    if (value == nullptr) throw config_error(path_of(key) + ": the key is missing");
     return value->as<T>();
   }
 
@@ -105,10 +117,6 @@ class json {
 
  private:
   friend class json_parser;
-  std::string child_path(std::string_view key) const {
-    return path_.empty() ? std::string(key) : path_ + "." + std::string(key);
-  }
-
   kind kind_ = kind::null;
   std::int64_t integer_ = 0;  // integer, boolean
   double number_ = 0;         // integer, number
@@ -192,9 +200,9 @@ class json_parser {
       if (peek() != '"') fail("expected a key");
       auto key = string();
       for (const auto& member : out.members_)
-        if (member.first == key) fail("the key " + out.child_path(key) + " comes twice");
+        if (member.first == key) fail("the key " + out.path_of(key) + " comes twice");
       expect(':');
-      auto path = out.child_path(key);
+      auto path = out.path_of(key);
       out.members_.emplace_back(std::move(key), value(path, depth + 1));
     } while (take(','));
     expect('}');

@@ -70,6 +70,9 @@ struct rope_options {
   std::uint32_t rotary_dim = 0;  // leading dimensions of each head that rotate; 0 = head_dim
   double theta = 10000;
   program::RopeLayout layout = program::RopeLayout::half;
+  std::vector<float>
+      frequencies;      // [rotary/2] radians per position of each pair; empty = theta^(-2j / rotary)
+  float amplitude = 1;  // cosines and sines are multiplied by it
 };
 
 struct attention_options {
@@ -78,12 +81,15 @@ struct attention_options {
   std::uint32_t head_dim = 0;     // Dh
   float scale = 0;                // 0 = 1 / sqrt(Dh)
   std::uint32_t cache_layer = 0;  // each layer of a cache is written by exactly one attention
+  float soft_cap = 0;             // a score s becomes soft_cap · tanh(s / soft_cap); 0 = stays
 };
 
 struct router_options {
   std::uint32_t top_k = 1;  // k
   program::RouterScore score = program::RouterScore::softmax;
-  program::RouterNorm norm = program::RouterNorm::none;  // sum: the chosen weights are divided by their sum
+  program::RouterNorm norm = program::RouterNorm::none;  // sum: chosen weights w are divided by (Σ w^p)^(1/p)
+  float norm_power = 1;                                  // p; 1 = their sum
+  float scale = 1;                                       // the chosen weights are multiplied by it at the end
 };
 
 // What a router answers.
