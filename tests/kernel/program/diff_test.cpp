@@ -141,7 +141,8 @@ TEST_F(Diff, FoldsWhatChangesInEveryLayer) {
   }
   const auto text = text_now();
   EXPECT_THAT(text, HasSubstr("  ~ layers.*.q  stored elsewhere: layers.*.q -> layers.*.query  x 2\n"));
-  EXPECT_THAT(text, HasSubstr("  layers.0  (to layers.1: 2 alike)\n    ~ experts gate, up, down  activation silu; "));
+  EXPECT_THAT(
+      text, HasSubstr("  layers.0  (to layers.1: 2 alike)\n    ~ experts gate, up, down  activation silu; "));
   const auto full = print(diff_now(), false);
   EXPECT_THAT(full, HasSubstr("  layers.1\n"));
   EXPECT_THAT(full, Not(HasSubstr("alike")));
