@@ -77,7 +77,7 @@ std::vector<weight_row> weight_rows(const Program& program, bool fold_layers) {
   std::map<std::string, std::size_t> known;
   for (const auto* weight : *program.weights()) {
     auto row = row_of(*weight, fold_layers);
-    const auto key = fmt::format("{} {} {} {}", row.name, row.shape, row.kind, row.stored);
+    auto key = fmt::format("{} {} {} {}", row.name, row.shape, row.kind, row.stored);
     const auto [found, is_new] = known.emplace(key, rows.size());
     if (is_new) rows.push_back(std::move(row));
     ++rows[found->second].times;

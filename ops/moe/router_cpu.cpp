@@ -22,11 +22,10 @@ void score_row(float* scores, const float* x, std::size_t experts, bool sigmoid)
 // The greatest score not yet taken; taken ones are negative. NaN is never greater, so the choice stays in
 // range.
 std::int32_t take_best(float* scores, std::size_t experts, float& weight) {
-  std::size_t best = experts;
-  for (std::size_t e = 0; e < experts; ++e) {
-    if (scores[e] < 0) continue;
-    if (best == experts || scores[e] > scores[best]) best = e;
-  }
+  std::size_t best = 0;
+  while (best + 1 < experts && scores[best] < 0) ++best;
+  for (std::size_t e = best + 1; e < experts; ++e)
+    if (scores[e] > scores[best]) best = e;
   weight = scores[best];
   scores[best] = -1;
   return static_cast<std::int32_t>(best);
