@@ -117,13 +117,14 @@ int list(const module_command& c, const context& shared) {
 
 void add_module(CLI::App& app, context& shared) {
   auto o = std::make_shared<module_command>();
-  auto* command =
-      app.add_subcommand("module", "Look at modules, the libraries that know model architectures");
+  auto* command = app.add_subcommand(
+      "module", "Look at modules, the libraries that know model architectures; begin a new one");
   command->require_subcommand(1);
   command->footer(
       "Examples:\n"
       "  troupe module list\n"
       "  troupe module inspect ./libmine.so --json\n"
+      "  troupe module new my_model\n"
       "  troupe module trust add ./libmine.so\n");
 
   auto* one = command->add_subcommand("inspect", "Say what a module file is, or why it is none");
@@ -139,6 +140,7 @@ void add_module(CLI::App& app, context& shared) {
   all->footer("Example:\n  troupe module list\n");
   all->callback([o, &shared] { shared.run = [o, &shared] { return list(*o, shared); }; });
 
+  add_module_new(*command, shared);
   add_module_trust(*command, shared);
 }
 

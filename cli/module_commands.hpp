@@ -7,4 +7,6 @@ namespace troupe::cli {
 
 void add_module_trust(CLI::App& module, context& shared);  // sign, trust
 
+void add_module_new(CLI::App& module, context& shared);
+
 }  // namespace troupe::cli

@@ -15,6 +15,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::MatchesRegex;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 const std::string source = TROUPE_SOURCE_DIR;
@@ -51,7 +52,7 @@ TEST_P(HelpOf, TeachesWithAnExample) {
 INSTANTIATE_TEST_SUITE_P(EveryCommand, HelpOf,
                          ::testing::Values("serve", "chat", "generate", "models", "status", "tokenize",
                                            "program", "program diff", "module", "module list",
-                                           "module inspect", "module sign", "module trust",
+                                           "module inspect", "module new", "module sign", "module trust",
                                            "module trust list", "module trust add", "module trust remove",
                                            "check", "completion", "version"),
                          [](const auto& param) {
@@ -257,6 +258,57 @@ TEST(Module, InspectSaysWhatAFileIs) {
 TEST(Module, InspectSaysWhyAFileIsNone) {
   expect_error(run_troupe({"module", "inspect", mixtral + "/config.json"}), 2, "config.json");
   expect_error(run_troupe({"module", "inspect", "/no/such/module.so"}), 2, "/no/such/module.so");
+}
+
+std::string text_of(const std::filesystem::path& file) {
+  std::ifstream in(file);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+TEST(Module, NewWritesAProjectUnderItsName) {
+  const test::temp_folder folder;
+  const auto where = folder.path() / "here";
+  const auto o = run_troupe({"module", "new", "tiny_net", "--dir", where.string()});
+  EXPECT_EQ(o.status, 0) << o.err;
+  EXPECT_THAT(o.out, HasSubstr("tiny_net.cpp"));
+  EXPECT_THAT(o.out, HasSubstr("  cmake -S " + where.string() + " -B "));
+  EXPECT_THAT(text_of(where / "CMakeLists.txt"),
+              HasSubstr("troupe_add_module(tiny_net SOURCES tiny_net.cpp)"));
+  EXPECT_THAT(text_of(where / "tiny_net.cpp"), HasSubstr("\"TinyNetForCausalLM\""));
+  EXPECT_THAT(text_of(where / "config.json"), HasSubstr("[\"TinyNetForCausalLM\"]"));
+  EXPECT_THAT(text_of(where / "README.md"), StartsWith("# tiny_net\n"));
+  for (const auto& file : std::filesystem::directory_iterator(where))
+    EXPECT_THAT(text_of(file), Not(HasSubstr("my_model"))) << file.path();
+}
+
+TEST(Module, NewTakesTheArchitectureOfACheckpoint) {
+  const test::temp_folder folder;
+  const auto where = (folder.path() / "here").string();
+  EXPECT_EQ(
+      run_troupe({"module", "new", "llama", "--dir", where, "--architecture", "LlamaForCausalLM"}).status, 0);
+  EXPECT_THAT(text_of(where + "/config.json"), HasSubstr("[\"LlamaForCausalLM\"]"));
+  expect_error(run_troupe({"module", "new", "b", "--dir", where + "2", "--architecture", "a b"}), 2,
+               "--architecture a b");
+}
+
+TEST(Module, NewOverwritesNothing) {
+  const test::temp_folder folder;
+  const auto file = folder.write("mine.txt", "mine");
+  expect_error(run_troupe({"module", "new", "a", "--dir", folder.path().string()}), 2,
+               "not empty; nothing was written");
+  expect_error(run_troupe({"module", "new", "a", "--dir", file.string()}), 2,
+               "is a file; nothing was written");
+  EXPECT_EQ(text_of(file), "mine");
+}
+
+TEST(Module, NewRefusesNamesThatWillNotDo) {
+  const test::temp_folder folder;
+  for (const char* name : {"MyModel", "1st", "my-model", "../x", "a b", "_a"})
+    expect_error(run_troupe({"module", "new", name, "--dir", (folder.path() / "x").string()}), 2,
+                 "not a name for a module: expected a-z, 0-9 and _");
+  expect_error(run_troupe({"module", "new", "test", "--dir", (folder.path() / "x").string()}), 2,
+               "CMake has a target of this name");
+  EXPECT_FALSE(std::filesystem::exists(folder.path() / "x"));
 }
 
 TEST(Module, NeedsToBeToldWhatToDo) {
