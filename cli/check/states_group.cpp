@@ -107,7 +107,11 @@ std::vector<group> check_states(const model_inputs& in, const state_tensors& sta
     run(in, r, known, out);
     in.report("states", out.hidden.cases() + out.router.cases(), 0);
   }
-  return {std::move(out.hidden), std::move(out.router), std::move(out.logits)};
+  std::vector<group> all;
+  all.push_back(std::move(out.hidden));
+  if (out.router.cases() > 0) all.push_back(std::move(out.router));  // dense models have none
+  all.push_back(std::move(out.logits));
+  return all;
 }
 
 }  // namespace troupe::check

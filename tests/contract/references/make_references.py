@@ -69,9 +69,9 @@ def make_model(config_class, model_class, settings, folder):
     for name, p in model.named_parameters():  # norms that are all one would hide a missing weight
         if p.dim() == 1:
             p.data = 1 + 0.2 * torch.randn_like(p)
-    model = model.to(torch.bfloat16)
-    model.save_pretrained(folder)
-    return model.float().eval()
+    model.to(torch.bfloat16).save_pretrained(folder)
+    # Loaded anew: to(bfloat16) has rounded the rotary frequencies as well, which no checkpoint stores.
+    return model_class.from_pretrained(folder, dtype=torch.float32).eval()
 
 
 def router_outputs(model, record):
