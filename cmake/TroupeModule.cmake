@@ -5,6 +5,8 @@
 # else. -fno-gnu-unique and hidden visibility: a unique symbol keeps a library mapped after its close and shares statics
 # between two versions. -z defs: an undefined symbol is an error now instead of at load.
 #
+# -ffp-contract=off: what a native op fuses is written in its source, so that a number is computed alike in every loop.
+#
 # A module in plain C needs troupe::abi, the one header; C++ is neither needed nor looked for then. Any other source takes
 # troupe::sdk and with it FlatBuffers' headers.
 include(GNUInstallDirs)
@@ -32,6 +34,7 @@ function(troupe_add_module name)
   else()
     target_link_libraries(${name} PRIVATE troupe::abi)
   endif()
+  target_compile_options(${name} PRIVATE -ffp-contract=off)
   set_target_properties(${name} PROPERTIES
     PREFIX ""
     C_VISIBILITY_PRESET hidden

@@ -205,9 +205,28 @@ TEST(Program, FolderThatIsNoCheckpointIsExplained) {
   expect_error(run_troupe({"program", mixtral + "/config.json"}), 2, "expected a checkpoint folder");
 }
 
+// A demo checkpoint's small files under the name of an architecture that nobody serves.
+class unknown_checkpoint {
+ public:
+  unknown_checkpoint() {
+    for (const char* name : {"tokenizer.json", "tokenizer_config.json", "generation_config.json"})
+      std::filesystem::copy_file(mixtral + "/" + name, folder_.path() / name);
+    std::ifstream file(mixtral + "/config.json");
+    std::string text((std::istreambuf_iterator<char>(file)), {});
+    text.replace(text.find("MixtralForCausalLM"), 18, "NobodyForCausalLM");
+    folder_.write("config.json", text);
+  }
+  std::string path() const { return folder_.path().string(); }
+
+ private:
+  troupe::test::temp_folder folder_;
+};
+const char* const no_module =
+    "no module for NobodyForCausalLM (loaded: DbrxForCausalLM, JambaForCausalLM, MixtralForCausalLM";
+
 TEST(Program, ArchitectureWithoutAModuleListsThoseThatAreLoaded) {
-  expect_error(run_troupe({"program", source + "/demo/jamba-demo"}), 2,
-               "no module for JambaForCausalLM (loaded: DbrxForCausalLM");
+  const unknown_checkpoint unknown;
+  expect_error(run_troupe({"program", unknown.path()}), 2, no_module);
 }
 
 TEST(ProgramDiff, EndsAsDiffDoes) {
@@ -253,6 +272,19 @@ TEST(Module, InspectSaysWhatAFileIs) {
   EXPECT_EQ(v.at("architectures").at(0).as_string(), "MixtralForCausalLM");
   EXPECT_EQ(v.at("sha256").as_string().size(), 64U);
   EXPECT_THAT(run_troupe({"module", "inspect", file}).out, HasSubstr("MixtralForCausalLM"));
+}
+
+TEST(Module, InspectListsNativeOps) {
+  const std::string file = TROUPE_BINARY_DIR "/lib/troupe/modules/jamba.so";
+  const auto v = parsed(run_troupe({"module", "inspect", file, "--json"}));
+  const auto& scan = v.at("native_ops").at(1);
+  EXPECT_EQ(scan.at("name").as_string(), "selective_scan");
+  EXPECT_EQ(scan.at("version").to_number<int>(), 1);
+  EXPECT_EQ(scan.at("devices").as_array().size(), 1U);
+  EXPECT_EQ(scan.at("states").at(0).as_string(), "ssm");
+  EXPECT_THAT(run_troupe({"module", "inspect", file}).out, HasSubstr("causal_conv"));
+  EXPECT_THAT(run_troupe({"module", "inspect", TROUPE_BINARY_DIR "/lib/troupe/modules/mixtral.so"}).out,
+              HasSubstr("no native ops"));
 }
 
 TEST(Module, InspectSaysWhyAFileIsNone) {
@@ -359,15 +391,18 @@ TEST(Generate, AnswersFromAFolderWithoutAServer) {
   EXPECT_EQ(o.out, "The capital of France is Paris.\n");
 }
 
-TEST(Generate, AnswersWithDbrxAsItDoesWithMixtral) {
-  const auto o = run_troupe({"generate", "--model", source + "/demo/dbrx-demo", "--temperature", "0",
-                             "What is the capital of France?"});
-  EXPECT_EQ(o.status, 0) << o.err;
-  EXPECT_EQ(o.out, "The capital of France is Paris.\n");
+TEST(Generate, AnswersWithTheOtherArchitecturesAsItDoesWithMixtral) {
+  for (const char* model : {"/demo/dbrx-demo", "/demo/jamba-demo"}) {
+    const auto o = run_troupe(
+        {"generate", "--model", source + model, "--temperature", "0", "What is the capital of France?"});
+    EXPECT_EQ(o.status, 0) << o.err;
+    EXPECT_EQ(o.out, "The capital of France is Paris.\n") << model;
+  }
 }
 
 TEST(Generate, FolderThatCannotBeServedIsExplained) {
-  expect_error(run_troupe({"generate", "--model", source + "/demo/jamba-demo", "Hi"}), 2, "JambaForCausalLM");
+  const unknown_checkpoint unknown;
+  expect_error(run_troupe({"generate", "--model", unknown.path(), "Hi"}), 2, "NobodyForCausalLM");
   expect_error(run_troupe({"generate", "--model", "./nowhere", "Hi"}), 2, "./nowhere");
 }
 
@@ -377,16 +412,18 @@ TEST(Models, LocalOnesNeedNoServer) {
 }
 
 TEST(Check, TextGroupsOfAnArchitectureWithoutAModulePass) {
-  const auto o = run_troupe({"check", source + "/demo/jamba-demo", "--goldens",
-                             source + "/tests/golden/jamba", "--only", "tokenizer,template", "--json"});
+  const unknown_checkpoint unknown;
+  const auto o = run_troupe({"check", unknown.path(), "--goldens", source + "/tests/golden/mixtral", "--only",
+                             "tokenizer,template", "--json"});
   EXPECT_TRUE(parsed(o).at("ok").as_bool()) << o.out;
 }
 
 TEST(Check, GroupThatCannotRunIsAFailureAndSaysWhy) {
-  const auto o = run_troupe({"check", source + "/demo/jamba-demo", "--goldens",
-                             source + "/tests/golden/jamba", "--only", "template,logits"});
+  const unknown_checkpoint unknown;
+  const auto o = run_troupe(
+      {"check", unknown.path(), "--goldens", source + "/tests/golden/mixtral", "--only", "template,logits"});
   EXPECT_EQ(o.status, 1);
-  EXPECT_THAT(o.out, HasSubstr("no module for JambaForCausalLM (loaded: DbrxForCausalLM"));
+  EXPECT_THAT(o.out, HasSubstr(no_module));
   EXPECT_THAT(o.err, HasSubstr("checking template"));
 }
 

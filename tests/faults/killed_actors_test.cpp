@@ -114,9 +114,19 @@ INSTANTIATE_TEST_SUITE_P(Faults, KilledActor,
                            return name;
                          });
 
-// Sampled streams, several at once, one actor after the other.
-TEST(KilledActors, ChangeNoSampledText) {
-  demo_server running;
+class KilledActorsOf : public testing::TestWithParam<const char*> {};
+
+INSTANTIATE_TEST_SUITE_P(Model, KilledActorsOf, testing::Values(demo_model, recurrent_demo_model),
+                         [](const auto& test) {
+                           return std::string(test.param == demo_model ? "attention" : "recurrent");
+                         });
+
+// Sampled streams, several at once, one actor after the other. State that survives nowhere is computed again from the tokens.
+TEST_P(KilledActorsOf, ChangeNoSampledText) {
+  demo_server running([](server_options& o) {
+    o.config.models = {{.path = GetParam()}};
+    o.config.scheduler.max_sequences = 8;  // no place, and no slot for state, to spare
+  });
   const auto server = running.connect();
   const auto request = [](int i) {
     auto r = long_request(150);

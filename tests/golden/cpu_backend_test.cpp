@@ -12,6 +12,7 @@
 
 #include "kernel/checkpoint/checkpoint.hpp"
 #include "kernel/modules/modules.hpp"
+#include "kernel/program/native_ops.hpp"
 #include "tests/support/temp_folder.hpp"
 
 namespace troupe::ops {
@@ -87,7 +88,12 @@ class GoldenCpu : public ::testing::TestWithParam<golden_case> {
     auto opened = cpu::open({2, GetParam().reference_ops, block_count, 16 * token_bytes});
     ASSERT_TRUE(opened) << opened.error().text;
     backend_ = std::move(*opened);
-    auto loaded = backend_->load(*program, *files);
+    auto native = (*module)->native_ops();
+    ASSERT_TRUE(native) << native.error().text;
+    load_options how;
+    how.native_ops = std::move(*native);
+    how.state_slots = 1;
+    auto loaded = backend_->load(*program, *files, how);
     ASSERT_TRUE(loaded) << loaded.error().text;
     model_ = std::move(*loaded);
     vocabulary_ = (*program)->facts()->vocabulary();
@@ -104,7 +110,8 @@ class GoldenCpu : public ::testing::TestWithParam<golden_case> {
     }
     const std::uint32_t starts[] = {0, static_cast<std::uint32_t>(tokens.size())};
     const std::span<const std::uint32_t> table(blocks_);
-    const auto ran = model_->run({tokens, positions, starts, {&table, 1}, rows});
+    const std::uint32_t slot[] = {0};
+    const auto ran = model_->run({tokens, positions, starts, {&table, 1}, rows, slot});
     ASSERT_TRUE(ran) << ran.error().text;
   }
 
@@ -155,6 +162,13 @@ INSTANTIATE_TEST_SUITE_P(Dbrx, GoldenCpu,
                                            golden_case{"dbrx", "chat_capital", 1, false},
                                            golden_case{"dbrx", "text_unicode", 13, false},
                                            golden_case{"dbrx", "text_long1000", 100, false}),
+                         case_name);
+
+INSTANTIATE_TEST_SUITE_P(Jamba, GoldenCpu,
+                         ::testing::Values(golden_case{"jamba", "chat_capital", 0, true},
+                                           golden_case{"jamba", "chat_capital", 1, false},
+                                           golden_case{"jamba", "text_unicode", 13, false},
+                                           golden_case{"jamba", "text_long1000", 100, false}),
                          case_name);
 
 TEST_P(GoldenCpu, LogitsLogprobsAndGreedyTokensAreTheReferences) {

@@ -15,6 +15,8 @@
 namespace troupe::test {
 
 inline constexpr const char* demo_model = TROUPE_SOURCE_DIR "/demo/mixtral-demo";
+inline constexpr const char* recurrent_demo_model =
+    TROUPE_SOURCE_DIR "/demo/jamba-demo";  // with state per sequence
 
 // What is told to a client before a test that fails would hang.
 inline constexpr std::chrono::milliseconds patience = std::chrono::minutes(1);

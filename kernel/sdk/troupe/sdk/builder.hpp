@@ -460,8 +460,9 @@ class builder::scoped {
   }
 
   // Spellings with this scope in front of the names.
-  spelling stored(std::string_view name) const {
-    return {program::Combine::single, {source{path(name), {}, -1, 0, 0, false}}};
+  // `reshaped`: the same numbers in other dimensions; empty = as stored.
+  spelling stored(std::string_view name, const shape& reshaped = {}) const {
+    return {program::Combine::single, {source{path(name), reshaped, -1, 0, 0, false}}};
   }
   // One part of a tensor that holds several: [begin, end) along axis.
   spelling part(std::string_view name, std::int32_t axis, std::uint64_t begin, std::uint64_t end) const {

@@ -30,6 +30,10 @@ inline std::uint32_t count(const json& c, const char* key) {
   return value;
 }
 
+inline std::uint32_t count_or(const json& c, const char* key, std::uint32_t absent) {
+  return c.find(key) ? count(c, key) : absent;
+}
+
 // An object within config.json: required.
 inline const json& section(const json& c, const char* key) {
   const json* found = c.find(key);
