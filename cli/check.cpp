@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <memory>
@@ -10,6 +9,7 @@
 #include "cli/commands.hpp"
 #include "cli/local.hpp"
 #include "cli/output.hpp"
+#include "cli/progress_line.hpp"
 
 namespace troupe::cli {
 namespace {
@@ -24,33 +24,6 @@ struct check_command {
   bool reference_ops = false;
   bool json = false;
   bool all = false;
-};
-
-// On a terminal one line that is redrawn; else a line per group.
-class progress_line {
- public:
-  progress_line() : terminal_(is_terminal(STDERR_FILENO)) {}
-  ~progress_line() { clear(); }
-  void operator()(std::string_view name, std::size_t done, std::size_t total) {
-    if (!terminal_) {
-      if (name != last_) fmt::print(stderr, "checking {} ...\n", name);
-      last_ = name;
-      return;
-    }
-    fmt::print(stderr, "\r\x1b[Kchecking {}{}", name,
-               total > 0 ? fmt::format(" {}/{}", done, total) : " ...");
-    std::fflush(stderr);
-    open_ = true;
-  }
-  void clear() {
-    if (open_) fmt::print(stderr, "\r\x1b[K");
-    open_ = false;
-  }
-
- private:
-  bool terminal_;
-  bool open_ = false;
-  std::string last_;
 };
 
 // <model>/goldens if it exists.

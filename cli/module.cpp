@@ -125,6 +125,7 @@ void add_module(CLI::App& app, context& shared) {
       "  troupe module list\n"
       "  troupe module inspect ./libmine.so --json\n"
       "  troupe module new my_model\n"
+      "  troupe module check ./libmine.so --config config.json\n"
       "  troupe module trust add ./libmine.so\n");
 
   auto* one = command->add_subcommand("inspect", "Say what a module file is, or why it is none");
@@ -141,6 +142,7 @@ void add_module(CLI::App& app, context& shared) {
   all->callback([o, &shared] { shared.run = [o, &shared] { return list(*o, shared); }; });
 
   add_module_new(*command, shared);
+  add_module_check(*command, shared);
   add_module_trust(*command, shared);
 }
 

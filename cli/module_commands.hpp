@@ -5,6 +5,7 @@
 
 namespace troupe::cli {
 
+void add_module_check(CLI::App& module, context& shared);
 void add_module_trust(CLI::App& module, context& shared);  // sign, trust
 
 void add_module_new(CLI::App& module, context& shared);

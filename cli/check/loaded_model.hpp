@@ -4,11 +4,11 @@
 #include <memory>
 #include <string>
 
-#include "cli/check/model_runner.hpp"
 #include "kernel/base/result.hpp"
 #include "kernel/checkpoint/checkpoint.hpp"
 #include "kernel/modules/modules.hpp"
 #include "kernel/program/program.hpp"
+#include "sandbox/conformance/model_runner.hpp"
 
 namespace troupe::check {
 

@@ -5,8 +5,8 @@
 
 #include "actors/tokenizer/tokenizer.hpp"
 #include "cli/check/goldens.hpp"
-#include "cli/check/model_runner.hpp"
-#include "cli/check/report.hpp"
+#include "sandbox/conformance/model_runner.hpp"
+#include "sandbox/conformance/report.hpp"
 
 namespace troupe::check {
 

@@ -4,10 +4,10 @@
 #include <string>
 #include <vector>
 
-#include "cli/check/model_runner.hpp"
-#include "cli/check/report.hpp"
 #include "kernel/checkpoint/checkpoint.hpp"
 #include "kernel/modules/modules.hpp"
+#include "sandbox/conformance/model_runner.hpp"
+#include "sandbox/conformance/report.hpp"
 
 namespace troupe::check {
 

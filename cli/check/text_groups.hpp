@@ -5,7 +5,7 @@
 
 #include "actors/tokenizer/tokenizer.hpp"
 #include "cli/check/goldens.hpp"
-#include "cli/check/report.hpp"
+#include "sandbox/conformance/report.hpp"
 
 namespace troupe::check {
 

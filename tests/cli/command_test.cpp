@@ -52,9 +52,9 @@ TEST_P(HelpOf, TeachesWithAnExample) {
 INSTANTIATE_TEST_SUITE_P(EveryCommand, HelpOf,
                          ::testing::Values("serve", "chat", "generate", "models", "status", "tokenize",
                                            "program", "program diff", "module", "module list",
-                                           "module inspect", "module new", "module sign", "module trust",
-                                           "module trust list", "module trust add", "module trust remove",
-                                           "check", "completion", "version"),
+                                           "module inspect", "module new", "module check", "module sign",
+                                           "module trust", "module trust list", "module trust add",
+                                           "module trust remove", "check", "completion", "version"),
                          [](const auto& param) {
                            std::string name = param.param;
                            std::replace(name.begin(), name.end(), ' ', '_');

@@ -49,16 +49,32 @@ inline double above_zero(const json& c, const char* key, double absent) {
   return value;
 }
 
+inline constexpr std::uint32_t any_vocabulary = 0x7fffffff;  // for what does not know V yet
+
+// One of `vocabulary` token ids.
+inline int token_id(const json& value, std::uint32_t vocabulary) {
+  const int id = value.as<int>();
+  if (id < 0 || static_cast<std::uint32_t>(id) >= vocabulary)
+    value.wrong(("a token id from 0 to " + std::to_string(vocabulary - 1)).c_str());
+  return id;
+}
+
 // bos_token_id; -1 = none.
-inline int bos_id(const json& c) {
-  return c.get_or<int>("bos_token_id", -1);
+inline int bos_id(const json& c, std::uint32_t vocabulary = any_vocabulary) {
+  const json* bos = c.find("bos_token_id");
+  return bos == nullptr || bos->as<int>() == -1 ? -1 : token_id(*bos, vocabulary);
 }
 
 // eos_token_id: one id or several; may be empty.
-inline std::vector<int> eos_ids(const json& c) {
+inline std::vector<int> eos_ids(const json& c, std::uint32_t vocabulary = any_vocabulary) {
   const json* eos = c.find("eos_token_id");
   if (eos == nullptr) return {};
-  return eos->type() == json::kind::array ? eos->as<std::vector<int>>() : std::vector{eos->as<int>()};
+  if (eos->type() != json::kind::array) return {token_id(*eos, vocabulary)};
+  auto ids = eos->as<std::vector<int>>();
+  for (const int id : ids)
+    if (id < 0 || static_cast<std::uint32_t>(id) >= vocabulary)
+      eos->wrong(("token ids from 0 to " + std::to_string(vocabulary - 1)).c_str());
+  return ids;
 }
 
 // Refuses any value but `only`, which an absent key means too: require(c, "hidden_act", std::string("silu")).

@@ -1,4 +1,4 @@
-#include "cli/check/model_runner.hpp"
+#include "sandbox/conformance/model_runner.hpp"
 
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-#include "cli/check/report.hpp"
+#include "sandbox/conformance/report.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

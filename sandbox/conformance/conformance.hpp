@@ -1,0 +1,43 @@
+// What every module must do, ours and strangers': judged from outside, with the module's file and some config.json.
+//
+//   table     the cell opens it; its table is whole
+//   programs  each configuration, and each of its neighbours, gives a Program that the verifier accepts or an error in the module's
+//             own words; the same text gives the same bytes
+//   mistakes  a configuration with a mistake gives an error that names the key
+//   laws      all that a Program declares is used
+//   weights   (with a checkpoint) the checkpoint has every weight of its Program
+//   reference a small relative of the configuration, with random weights: fast operations agree with the plain ones
+//   batches   the same bits for any cut into chunks, company, order and number of threads
+//   states    nothing of one sequence, or of an earlier one, is found in another
+//   guards    native ops write nothing but what they may, and all of it
+//
+// Modules with native ops run those in this process for the last four groups, so only trusted ones get that far.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernel/base/result.hpp"
+#include "kernel/modules/modules.hpp"
+#include "sandbox/cell/cell.hpp"
+#include "sandbox/conformance/report.hpp"
+
+namespace troupe::conformance {
+
+struct options {
+  std::filesystem::path module;                     // the library
+  std::vector<std::filesystem::path> configs;       // config.json files
+  std::optional<std::filesystem::path> checkpoint;  // a folder; its config.json is one of the configurations
+  std::filesystem::path backend;                    // libtroupe-cpu.so
+  std::filesystem::path cell = sandbox::installed_cell();
+  sandbox::cell_limits limits;  // of each build
+  check::progress progress = [](std::string_view, std::size_t, std::size_t) {};
+};
+
+// Errors: those of store::load (the module is none, or gets no further than its table), not_found and bad_checkpoint for
+// configurations. Whatever else is wrong is in the report. Without a configuration only the first group and `{}` can be judged.
+result<check::report> run(const options& o, const modules::store& store);
+
+}  // namespace troupe::conformance

@@ -1,0 +1,133 @@
+// The shipped modules keep all rules; a module that breaks one fails in the group that is about it.
+#include "sandbox/conformance/conformance.hpp"
+
+#include <gmock/gmock.h>
+
+#include "kernel/modules/stage.hpp"
+#include "tests/support/temp_folder.hpp"
+
+namespace troupe::conformance {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+const fs::path build_folder = TROUPE_BINARY_DIR;
+const fs::path source_folder = TROUPE_SOURCE_DIR;
+
+// "group: case: text" of all failures, one a line.
+std::string failures(const check::report& r) {
+  std::string all;
+  for (const auto& g : r.groups) {
+    if (!g.blocked().empty()) all += g.name() + ": " + g.blocked() + "\n";
+    for (const auto& f : g.failures()) all += g.name() + ": " + f.name + ": " + f.text + "\n";
+  }
+  return all;
+}
+
+class Conformance : public testing::Test {
+ protected:
+  result<check::report> judge(const fs::path& module, const std::vector<fs::path>& configs,
+                              std::optional<fs::path> checkpoint = {}) {
+    auto trusted = modules::trust_shipped();
+    if (const auto bytes = modules::read_library(module))
+      trusted.listed.add({"sha256", modules::sha256_hex(*bytes), "for this test"});
+    const auto store = modules::store::open(folder_.path() / "store", {.trusted = trusted});
+    options o;
+    o.module = module;
+    o.configs = configs;
+    o.checkpoint = std::move(checkpoint);
+    o.backend = build_folder / "lib" / "libtroupe-cpu.so";
+    return run(o, *store);
+  }
+
+  // What is found in a module that breaks one rule.
+  std::string faults_of(const std::string& fault) {
+    const auto config =
+        folder_.write("config.json", R"({"fault": ")" + fault + R"(", "hidden_size": 16, "context": 64})");
+    const auto report = judge(FAULTY_MODULE, {config});
+    return report ? failures(*report) : report.error().text;
+  }
+
+  void expect_shipped(const std::string& name) {
+    const auto report = judge(build_folder / "lib/troupe/modules" / (name + ".so"), {},
+                              source_folder / "demo" / (name + "-demo"));
+    ASSERT_TRUE(report) << report.error().text;
+    EXPECT_TRUE(report->ok()) << failures(*report);
+  }
+
+  test::temp_folder folder_;
+};
+
+TEST_F(Conformance, IsKeptByMixtral) {
+  expect_shipped("mixtral");
+}
+TEST_F(Conformance, IsKeptByAModuleWithoutFault) {
+  EXPECT_EQ(faults_of("none"), "");
+}
+
+TEST_F(Conformance, AsksForErrorsThatNameTheKey) {
+  EXPECT_THAT(faults_of("silent"), HasSubstr("mistakes: "));
+  EXPECT_THAT(faults_of("silent"),
+              HasSubstr("expected a refusal that names hidden_size, found: something is wrong"));
+  EXPECT_THAT(faults_of("crashes"), HasSubstr("crashed: Aborted (SIGABRT)"));
+}
+
+TEST_F(Conformance, AsksForTheSameProgramEachTime) {
+  EXPECT_THAT(faults_of("restless"), HasSubstr("built again: expected the same bytes"));
+}
+
+TEST_F(Conformance, AsksThatWhatIsDeclaredIsUsed) {
+  EXPECT_THAT(faults_of("unused_cache"), HasSubstr("for_nothing"));
+  EXPECT_THAT(faults_of("idle_op"), HasSubstr("nothing uses what it computes"));
+  EXPECT_THAT(faults_of("wrong_architecture"), HasSubstr("architecture is AnotherForCausalLM"));
+}
+
+TEST_F(Conformance, AsksForTheSameBitsHoweverASequenceIsCut) {
+  EXPECT_THAT(faults_of("forgets"), HasSubstr("batches: "));
+  EXPECT_THAT(faults_of("forgets"), HasSubstr("chunks of 1: sequence 0: position 1"));
+}
+
+TEST_F(Conformance, AsksThatSequencesDoNotHearOfEachOther) {
+  EXPECT_THAT(faults_of("remembers"), HasSubstr("states: "));
+}
+
+TEST_F(Conformance, WatchesWhatNativeOpsWrite) {
+  EXPECT_THAT(faults_of("leaves_output"), HasSubstr("output y: does not write element"));
+  EXPECT_THAT(faults_of("writes_beyond"),
+              testing::AnyOf(HasSubstr("output y: writes beside it"), HasSubstr("touches what it may not")));
+  EXPECT_THAT(faults_of("touches_others"),
+              HasSubstr("state rows: changes that of a sequence which has no rows"));
+}
+
+TEST_F(Conformance, DoesNotRunNativeOpsThatNobodyTrusts) {
+  const auto config = folder_.write("config.json", R"({"fault": "none", "hidden_size": 16, "context": 64})");
+  options o;
+  o.module = FAULTY_MODULE;
+  o.configs = {config};
+  o.backend = build_folder / "lib" / "libtroupe-cpu.so";
+  const auto report = run(o, *modules::store::open(folder_.path() / "store"));
+  ASSERT_TRUE(report) << report.error().text;
+  EXPECT_THAT(failures(*report), HasSubstr("troupe module trust add"));
+  EXPECT_THAT(failures(*report), HasSubstr("guards: "));
+  EXPECT_THAT(failures(*report), testing::Not(HasSubstr("programs: ")))
+      << "what runs in the cell needs no trust";
+}
+
+TEST_F(Conformance, JudgesATableWithoutAnyConfiguration) {
+  const auto report = judge(build_folder / "lib/troupe/modules/mixtral.so", {});
+  ASSERT_TRUE(report) << report.error().text;
+  EXPECT_TRUE(report->ok()) << failures(*report);
+  EXPECT_EQ(report->groups.size(), 2u);
+}
+
+TEST_F(Conformance, SaysWhichConfigurationCannotBeRead) {
+  EXPECT_THAT(judge(build_folder / "lib/troupe/modules/mixtral.so", {"/nowhere/config.json"}).error().text,
+              HasSubstr("/nowhere/config.json: cannot be read"));
+  const auto bad = folder_.write("bad.json", "{");
+  EXPECT_THAT(judge(build_folder / "lib/troupe/modules/mixtral.so", {bad}).error().text,
+              HasSubstr("bad.json: expected JSON"));
+}
+
+}  // namespace
+}  // namespace troupe::conformance
