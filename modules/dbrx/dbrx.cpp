@@ -101,8 +101,8 @@ void build(builder& b, const json& root) {
            .hidden = c.hidden,
            .layers = c.layers,
            .context_tokens = c.context,
-           .bos_id = bos_id(root),
-           .eos_ids = eos_ids(root)});
+           .bos_id = bos_id(root, c.vocab),
+           .eos_ids = eos_ids(root, c.vocab)});
   const auto cache = b.kv_cache("kv", {.layers = c.layers, .kv_heads = c.kv_heads, .head_dim = c.head_dim});
   const auto table = b.weight("transformer.wte.weight", {c.vocab, c.hidden});
   auto x = b.embed(table);  // [T, D]

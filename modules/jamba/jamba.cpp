@@ -121,8 +121,8 @@ void build(builder& b, const json& root) {
            .hidden = c.hidden,
            .layers = c.layers,
            .context_tokens = c.context,
-           .bos_id = bos_id(root),
-           .eos_ids = eos_ids(root)});
+           .bos_id = bos_id(root, c.vocab),
+           .eos_ids = eos_ids(root, c.vocab)});
   auto kept = make_caches(b, c);
   const auto table = b.weight("model.embed_tokens.weight", {c.vocab, c.hidden});
   auto x = b.embed(table);  // [T, D]

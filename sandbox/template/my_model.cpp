@@ -60,8 +60,8 @@ void build(builder& b, const json& root) {
            .hidden = c.hidden,
            .layers = c.layers,
            .context_tokens = c.context,
-           .bos_id = bos_id(root),
-           .eos_ids = eos_ids(root)});
+           .bos_id = bos_id(root, c.vocab),
+           .eos_ids = eos_ids(root, c.vocab)});
   const auto cache = b.kv_cache("kv", {.layers = c.layers, .kv_heads = c.heads, .head_dim = c.head_dim});
   auto x = b.embed(b.weight("model.embed_tokens.weight", {c.vocab, c.hidden}));  // [T, D]
   for (uint32_t i = 0; i < c.layers; ++i) {

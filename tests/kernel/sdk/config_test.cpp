@@ -39,11 +39,11 @@ TEST(Config, NamesTheKeyWhoseSizeIsImpossible) {
 }
 
 TEST(Config, ReadsOneEndOfSequenceSeveralOrNone) {
-  EXPECT_THAT(eos_ids(json::parse(R"({"eos_token_id": 2})")), ElementsAre(2));
-  EXPECT_THAT(eos_ids(json::parse(R"({"eos_token_id": [2, 518]})")), ElementsAre(2, 518));
-  EXPECT_THAT(eos_ids(json::parse(R"({"eos_token_id": null})")), IsEmpty());
-  EXPECT_EQ(bos_id(json::parse(R"({"bos_token_id": 1})")), 1);
-  EXPECT_EQ(bos_id(json::parse("{}")), -1);
+  EXPECT_THAT(eos_ids(json::parse(R"({"eos_token_id": 2})"), 1000), ElementsAre(2));
+  EXPECT_THAT(eos_ids(json::parse(R"({"eos_token_id": [2, 518]})"), 1000), ElementsAre(2, 518));
+  EXPECT_THAT(eos_ids(json::parse(R"({"eos_token_id": null})"), 1000), IsEmpty());
+  EXPECT_EQ(bos_id(json::parse(R"({"bos_token_id": 1})"), 1000), 1);
+  EXPECT_EQ(bos_id(json::parse("{}"), 1000), -1);
 }
 
 TEST(Config, RefusesAnyOtherValueThanTheOneThatIsBuilt) {

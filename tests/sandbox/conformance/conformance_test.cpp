@@ -62,6 +62,12 @@ class Conformance : public testing::Test {
 TEST_F(Conformance, IsKeptByMixtral) {
   expect_shipped("mixtral");
 }
+TEST_F(Conformance, IsKeptByDbrx) {
+  expect_shipped("dbrx");
+}
+TEST_F(Conformance, IsKeptByJamba) {
+  expect_shipped("jamba");
+}
 TEST_F(Conformance, IsKeptByAModuleWithoutFault) {
   EXPECT_EQ(faults_of("none"), "");
 }

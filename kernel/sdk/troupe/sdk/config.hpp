@@ -49,8 +49,6 @@ inline double above_zero(const json& c, const char* key, double absent) {
   return value;
 }
 
-inline constexpr std::uint32_t any_vocabulary = 0x7fffffff;  // for what does not know V yet
-
 // One of `vocabulary` token ids.
 inline int token_id(const json& value, std::uint32_t vocabulary) {
   const int id = value.as<int>();
@@ -60,13 +58,13 @@ inline int token_id(const json& value, std::uint32_t vocabulary) {
 }
 
 // bos_token_id; -1 = none.
-inline int bos_id(const json& c, std::uint32_t vocabulary = any_vocabulary) {
+inline int bos_id(const json& c, std::uint32_t vocabulary) {
   const json* bos = c.find("bos_token_id");
   return bos == nullptr || bos->as<int>() == -1 ? -1 : token_id(*bos, vocabulary);
 }
 
 // eos_token_id: one id or several; may be empty.
-inline std::vector<int> eos_ids(const json& c, std::uint32_t vocabulary = any_vocabulary) {
+inline std::vector<int> eos_ids(const json& c, std::uint32_t vocabulary) {
   const json* eos = c.find("eos_token_id");
   if (eos == nullptr) return {};
   if (eos->type() != json::kind::array) return {token_id(*eos, vocabulary)};
