@@ -1,4 +1,5 @@
-// What config.json says of a Jamba checkpoint. Absent keys mean what they mean in the published reference code: Jamba v0.1.
+// What config.json says of a Jamba checkpoint. The sizes that every checkpoint names are required; other absent keys mean what they
+// mean in the published reference code.
 #pragma once
 
 #include <cstdint>
@@ -45,15 +46,15 @@ inline uint32_t read_rank(const json& c, uint32_t hidden) {
 
 inline jamba_config read_config(const json& c) {
   jamba_config m;
-  m.vocab = positive_or(c, "vocab_size", 65536);
-  m.hidden = positive_or(c, "hidden_size", 4096);
-  m.layers = count_or(c, "num_hidden_layers", 32);
-  m.heads = positive_or(c, "num_attention_heads", 32);
+  m.vocab = positive(c, "vocab_size");
+  m.hidden = positive(c, "hidden_size");
+  m.layers = count(c, "num_hidden_layers");
+  m.heads = positive(c, "num_attention_heads");
   m.kv_heads = positive_or(c, "num_key_value_heads", 8);
   m.head_dim = positive_or(c, "head_dim", m.hidden / m.heads);
   m.experts = count_or(c, "num_experts", 16);
   m.top_k = positive_or(c, "num_experts_per_tok", 2);
-  m.mlp_hidden = positive_or(c, "intermediate_size", 14336);
+  m.mlp_hidden = positive(c, "intermediate_size");
   m.context = positive_or(c, "max_position_embeddings", 262144);
   m.attention = read_pattern(c, "attn", {8, 4});
   m.expert = read_pattern(c, "expert", {2, 1});

@@ -194,8 +194,11 @@ TEST(Program, ConfigurationMayStandAlone) {
 
 TEST(Program, ModuleMayBeNamed) {
   const auto listed = parsed(run_troupe({"module", "list", "--json"}));
-  const std::string file(listed.at("modules").at(0).at("file").as_string());
-  EXPECT_EQ(run_troupe({"program", mixtral, "--module", file}).status, 0);
+  std::map<std::string, std::string> files;  // of the modules, by name
+  for (const auto& m : listed.at("modules").as_array())
+    files.emplace(m.at("name").as_string(), m.at("file").as_string());
+  EXPECT_EQ(run_troupe({"program", mixtral, "--module", files.at("mixtral")}).status, 0);
+  expect_error(run_troupe({"program", mixtral, "--module", files.at("dbrx")}), 2, "MixtralForCausalLM");
   expect_error(run_troupe({"program", mixtral, "--module", "/no/such.so"}), 2, "/no/such.so");
 }
 

@@ -142,9 +142,13 @@ TEST_F(Jamba, ComputesTheKnownSizesOfThePublishedModel) {
   EXPECT_THAT(program::print(*p), HasSubstr("state per sequence 16.6 MiB"));
 }
 
-TEST_F(Jamba, MeansThePublishedModelWhereKeysAreAbsent) {
-  const auto p = build({{"architectures", {"JambaForCausalLM"}}});
+TEST_F(Jamba, MeansThePublishedModelWhereKeysOtherThanItsSizesAreAbsent) {
   const auto same = build(published());
+  json::object sizes;
+  for (const auto* key : {"architectures", "vocab_size", "hidden_size", "num_hidden_layers",
+                          "num_attention_heads", "intermediate_size"})
+    sizes[key] = published().at(key);
+  const auto p = build(sizes);
   EXPECT_EQ(program::count_parameters(*p).total, program::count_parameters(*same).total);
   EXPECT_EQ(p->ops()->size(), same->ops()->size());
   EXPECT_EQ(program::state_bytes_per_sequence(*p), program::state_bytes_per_sequence(*same));
