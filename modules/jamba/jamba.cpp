@@ -4,17 +4,66 @@
 // N channels of Mamba  S numbers of state per channel  R rank of the time step
 #include <troupe/sdk/module.hpp>
 
-#include "config.hpp"
 #include "ops/causal_conv.hpp"
 #include "ops/selective_scan.hpp"
 
 namespace {
 
 using namespace troupe::sdk;
-using jamba::jamba_config;
 using std::uint32_t;
 using std::uint64_t;
 using troupe::program::Partition;
+
+struct jamba_config {
+  uint32_t vocab, hidden, layers, heads, kv_heads, head_dim, experts, top_k, mlp_hidden, context;
+  uint32_t state, taps, rank;  // of Mamba
+  uint64_t channels;           // of Mamba
+  layer_pattern attention, expert;
+  bool conv_bias, tied;
+  float norm_eps;
+};
+
+// A number, or "auto": a sixteenth of the hidden size.
+uint32_t read_rank(const json& c, uint32_t hidden) {
+  const json* rank = c.find("mamba_dt_rank");
+  const bool automatic =
+      rank == nullptr || (rank->type() == json::kind::string && rank->as<std::string>() == "auto");
+  return automatic ? (hidden + 15) / 16 : positive(c, "mamba_dt_rank");
+}
+
+// The sizes that every published file names are required; other absent keys mean what they mean in the published reference code.
+jamba_config read_config(const json& c) {
+  jamba_config m;
+  m.vocab = positive(c, "vocab_size");
+  m.hidden = positive(c, "hidden_size");
+  m.layers = count(c, "num_hidden_layers");
+  m.heads = positive(c, "num_attention_heads");
+  m.kv_heads = positive_or(c, "num_key_value_heads", 8);
+  m.head_dim = positive_or(c, "head_dim", m.hidden / m.heads);
+  m.experts = count_or(c, "num_experts", 16);
+  m.top_k = positive_or(c, "num_experts_per_tok", 2);
+  m.mlp_hidden = positive(c, "intermediate_size");
+  m.context = positive_or(c, "max_position_embeddings", 262144);
+  m.attention = read_layer_pattern(c, "attn", {8, 4});
+  m.expert = read_layer_pattern(c, "expert", {2, 1});
+  m.channels = uint64_t{positive_or(c, "mamba_expand", 2)} * m.hidden;
+  m.state = positive_or(c, "mamba_d_state", 16);
+  m.taps = positive_or(c, "mamba_d_conv", 4);
+  m.rank = read_rank(c, m.hidden);
+  m.conv_bias = c.get_or<bool>("mamba_conv_bias", true);
+  m.tied = c.get_or<bool>("tie_word_embeddings", false);
+  m.norm_eps = static_cast<float>(above_zero(c, "rms_norm_eps", 1e-6));
+  if (!c.find("head_dim") && m.hidden % m.heads != 0)
+    c.find("num_attention_heads")->wrong("a divisor of hidden_size");
+  if (m.heads % m.kv_heads != 0)
+    throw config_error("num_key_value_heads: expected a divisor of num_attention_heads");
+  if (m.experts > 1 && m.top_k > m.experts)
+    throw config_error("num_experts_per_tok: expected at most num_experts");
+  if (c.find("sliding_window")) throw unsupported_error("sliding_window: expected null");
+  require(c, "mamba_proj_bias", false);
+  require(c, "hidden_act", "silu");
+  return m;
+}
 
 struct caches {
   cache_ref kv, columns, ssm;
@@ -22,9 +71,7 @@ struct caches {
 };
 
 caches make_caches(builder& b, const jamba_config& c) {
-  uint32_t attention = 0;
-  for (uint32_t i = 0; i < c.layers; ++i) attention += c.attention.has(i) ? 1 : 0;
-  const uint32_t mamba = c.layers - attention;
+  const uint32_t attention = c.attention.count(c.layers), mamba = c.layers - attention;
   caches out;
   if (attention > 0)
     out.kv = b.kv_cache("kv", {.layers = attention, .kv_heads = c.kv_heads, .head_dim = c.head_dim});
@@ -89,10 +136,9 @@ tensor_ref mamba(builder& b, const builder::scoped& layer, const jamba_config& c
 
 // h [T, D] -> [T, D]
 tensor_ref mlp(builder& b, const builder::scoped& layer, const jamba_config& c, tensor_ref h) {
-  const auto gate =
-      project(b, layer, h, "feed_forward.gate_proj.weight", c.mlp_hidden, Partition::rows);  // [T, F]
-  const auto up =
-      project(b, layer, h, "feed_forward.up_proj.weight", c.mlp_hidden, Partition::rows);  // [T, F]
+  const uint64_t F = c.mlp_hidden;
+  const auto gate = project(b, layer, h, "feed_forward.gate_proj.weight", F, Partition::rows);  // [T, F]
+  const auto up = project(b, layer, h, "feed_forward.up_proj.weight", F, Partition::rows);      // [T, F]
   return project(b, layer, b.gated(gate, up), "feed_forward.down_proj.weight", c.hidden, Partition::columns);
 }
 
@@ -115,7 +161,7 @@ tensor_ref experts(builder& b, const builder::scoped& layer, const jamba_config&
 }
 
 void build(builder& b, const json& root) {
-  const auto c = jamba::read_config(root);
+  const auto c = read_config(root);
   b.facts({.architecture = "JambaForCausalLM",
            .vocabulary = c.vocab,
            .hidden = c.hidden,

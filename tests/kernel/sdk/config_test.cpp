@@ -46,6 +46,25 @@ TEST(Config, ReadsOneEndOfSequenceSeveralOrNone) {
   EXPECT_EQ(bos_id(json::parse("{}"), 1000), -1);
 }
 
+TEST(Config, ReadsWhichLayersAreOfAKind) {
+  const auto pattern =
+      read_layer_pattern(json::parse(R"({"attn_layer_period": 8, "attn_layer_offset": 4})"), "attn", {});
+  std::uint32_t layers = 0;
+  for (std::uint32_t i = 0; i < 32; ++i) {
+    EXPECT_EQ(pattern.count(i), layers) << i;
+    EXPECT_EQ(pattern.has(i), i == 4 || i == 12 || i == 20 || i == 28) << i;
+    layers += pattern.has(i) ? 1 : 0;
+  }
+  const auto absent = read_layer_pattern(json::parse("{}"), "attn", {2, 1});
+  EXPECT_EQ(absent.period, 2U);
+  EXPECT_EQ(absent.offset, 1U);
+  EXPECT_EQ(error_of([] {
+              read_layer_pattern(json::parse(R"({"attn_layer_period": 2, "attn_layer_offset": 2})"), "attn",
+                                 {});
+            }),
+            "attn_layer_offset: expected a number below attn_layer_period 2, found 2");
+}
+
 TEST(Config, RefusesAnyOtherValueThanTheOneThatIsBuilt) {
   const auto c = json::parse(R"({"act": "relu", "bias": true, "groups": 4, "ffn": {"act": "gelu"}})");
   require(c, "act", "relu");

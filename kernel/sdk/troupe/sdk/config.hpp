@@ -34,6 +34,25 @@ inline std::uint32_t count_or(const json& c, const char* key, std::uint32_t abse
   return c.find(key) ? count(c, key) : absent;
 }
 
+// Layers of one kind in a model that mixes kinds: those with i % period == offset.
+struct layer_pattern {
+  std::uint32_t period = 1, offset = 0;
+  bool has(std::uint32_t layer) const { return layer % period == offset; }
+  std::uint32_t count(std::uint32_t layers) const {  // of the first `layers`
+    return layers / period + (layers % period > offset ? 1 : 0);
+  }
+};
+
+// "attn" reads attn_layer_period and attn_layer_offset.
+inline layer_pattern read_layer_pattern(const json& c, const std::string& kind, layer_pattern absent) {
+  const std::string period_key = kind + "_layer_period", offset_key = kind + "_layer_offset";
+  const layer_pattern p = {positive_or(c, period_key.c_str(), absent.period),
+                           c.get_or<std::uint32_t>(offset_key.c_str(), absent.offset)};
+  if (p.offset < p.period) return p;
+  throw config_error(c.path_of(offset_key.c_str()) + ": expected a number below " + period_key + " " +
+                     std::to_string(p.period) + ", found " + std::to_string(p.offset));
+}
+
 // An object within config.json: required.
 inline const json& section(const json& c, const char* key) {
   const json* found = c.find(key);
