@@ -125,21 +125,21 @@ class builder {
     program::ClampAttrsT attrs;
     attrs.min = min;
     attrs.max = max;
-    return op(program::OpKind::clamp, {x}, rows(x), columns(x), {}, std::move(attrs));
+    return op(program::OpKind::clamp, {x}, rows(x), columns(x), {}, attrs);
   }
 
   // x [T, N] -> act(x)
   tensor_ref activation(tensor_ref x, program::Activation kind) {
     program::ActivationAttrsT attrs;
     attrs.activation = kind;
-    return op(program::OpKind::activation, {x}, rows(x), columns(x), {}, std::move(attrs));
+    return op(program::OpKind::activation, {x}, rows(x), columns(x), {}, attrs);
   }
   // gate, up [T, F] -> act(gate) · up, as in down(act(gate(x)) · up(x))
   tensor_ref gated(tensor_ref gate, tensor_ref up, program::Activation kind = program::Activation::silu) {
     const auto out = pair("gated", program::OpKind::activation, gate, up);
     program::ActivationAttrsT attrs;
     attrs.activation = kind;
-    program_.ops.back()->attrs.Set(std::move(attrs));
+    attach(attrs);
     return out;
   }
 
@@ -205,7 +205,7 @@ class builder {
                       : static_cast<float>(1 / std::sqrt(static_cast<double>(options.head_dim)));
     attrs.cache_layer = options.cache_layer;
     attrs.soft_cap = options.soft_cap;
-    const auto out = op(program::OpKind::attention, {q, k, v}, rows(q), queries, {}, std::move(attrs));
+    const auto out = op(program::OpKind::attention, {q, k, v}, rows(q), queries, {}, attrs);
     program_.ops.back()->cache = cache.id;
     return out;
   }
@@ -223,8 +223,7 @@ class builder {
     attrs.norm = options.norm;
     attrs.norm_power = options.norm_power;
     attrs.scale = options.scale;
-    const auto weights =
-        op(program::OpKind::router, {logits}, rows(logits), options.top_k, {}, std::move(attrs));
+    const auto weights = op(program::OpKind::router, {logits}, rows(logits), options.top_k, {}, attrs);
     return {weights, another_output(rows(logits), options.top_k, program::DType::i32)};
   }
 
@@ -239,7 +238,7 @@ class builder {
     program::ExpertsAttrsT attrs;
     attrs.activation = activation;
     return op(program::OpKind::experts, {x, chosen.weights, chosen.experts}, rows(x), columns(x),
-              {w.gate, w.up, w.down}, std::move(attrs));
+              {w.gate, w.up, w.down}, attrs);
   }
 
   // x [T, N] -> [R, N]: the rows whose logits are asked for
@@ -381,7 +380,7 @@ class builder {
     program::NormAttrsT attrs;
     attrs.eps = eps;
     attrs.group = group == columns(x) ? 0 : static_cast<std::uint32_t>(group);
-    return op(kind, {x}, rows(x), columns(x), weights, std::move(attrs));
+    return op(kind, {x}, rows(x), columns(x), weights, attrs);
   }
 
   tensor_ref pair(const char* what, program::OpKind kind, tensor_ref a, tensor_ref b) {
@@ -422,10 +421,15 @@ class builder {
   }
   template <class Attrs>
   tensor_ref op(program::OpKind kind, const std::vector<tensor_ref>& inputs, program::Rows what,
-                std::uint64_t width, const std::vector<weight_ref>& weights, Attrs&& attrs) {
+                std::uint64_t width, const std::vector<weight_ref>& weights, Attrs attrs) {
     const auto out = op(kind, inputs, what, width, weights);
-    program_.ops.back()->attrs.Set(std::forward<Attrs>(attrs));
+    attach(std::move(attrs));
     return out;
+  }
+  // To the op that came last.
+  template <class Attrs>
+  void attach(Attrs attrs) {
+    program_.ops.back()->attrs.Set(std::move(attrs));
   }
 
   // A configuration with absurd numbers must not take all memory.
@@ -444,128 +448,7 @@ class builder {
   bool has_logits_ = false;
 };
 
-// A name in front of weights and ops. Ends with its block; scopes end in the reverse of their order.
-class builder::scoped {
- public:
-  ~scoped() { builder_.scope_ = outer_; }
-  scoped(const scoped&) = delete;
-  scoped& operator=(const scoped&) = delete;
-
-  // "model.layers.3" + "." + name
-  std::string path(std::string_view name) const { return name_ + "." + std::string(name); }
-
-  weight_ref weight(std::string_view name, const shape& dimensions,
-                    const weight_options& options = {}) const {
-    return builder_.weight(path(name), dimensions, options);
-  }
-
-  // Spellings with this scope in front of the names.
-  // `reshaped`: the same numbers in other dimensions; empty = as stored.
-  spelling stored(std::string_view name, const shape& reshaped = {}) const {
-    return {program::Combine::single, {source{path(name), reshaped, -1, 0, 0, false}}};
-  }
-  // One part of a tensor that holds several: [begin, end) along axis.
-  spelling part(std::string_view name, std::int32_t axis, std::uint64_t begin, std::uint64_t end) const {
-    return {program::Combine::single, {source{path(name), {}, axis, begin, end, false}}};
-  }
-  // A tensor whose numbers are seen as another shape: [E·F, D] as [E, F, D].
-  spelling reshaped(std::string_view name, const shape& dimensions) const {
-    return {program::Combine::single, {source{path(name), dimensions, -1, 0, 0, false}}};
-  }
-  // The same with its last two dimensions swapped then: [E·F, D] as [E, F, D] and so [E, D, F]. Copied when bound.
-  spelling reshaped_and_transposed(std::string_view name, const shape& dimensions) const {
-    return {program::Combine::single, {source{path(name), dimensions, -1, 0, 0, true}}};
-  }
-  // One tensor per expert: "experts.*.w1.weight" for 0 to count - 1.
-  spelling per_expert(std::string_view pattern, std::uint32_t count) const {
-    const auto star = pattern.find('*');
-    if (star == pattern.npos) builder_.fail("per_expert", "expected a * in " + std::string(pattern));
-    if (count > builder::max_parts) builder_.fail("per_expert", "too many experts: " + std::to_string(count));
-    spelling out{program::Combine::stack, {}};
-    for (std::uint32_t e = 0; e < count; ++e)
-      out.sources.push_back(
-          {path(pattern.substr(0, star)) + std::to_string(e) + std::string(pattern.substr(star + 1)),
-           {},
-           -1,
-           0,
-           0,
-           false});
-    return out;
-  }
-
- private:
-  friend class builder;
-  scoped(builder& b, std::string name) : builder_(b), outer_(b.scope_), name_(std::move(name)) {
-    b.scope_ = name_;
-  }
-  builder& builder_;
-  std::string outer_;
-  std::string name_;
-};
-
-inline std::vector<tensor_ref> builder::native(const troupe_native_op& which,
-                                               const std::vector<tensor_ref>& inputs,
-                                               const std::vector<weight_ref>& weights,
-                                               const std::vector<state_ref>& states,
-                                               const std::vector<attribute>& attributes) {
-  const auto what = inputs.empty() ? program::Rows::tokens : rows(inputs[0]);
-  const auto outputs = native_outputs(which, what, inputs, weights, states, attributes);
-  if (program_.ops.size() >= max_parts) fail("op", "more than " + std::to_string(max_parts) + " in all");
-  program::NativeAttrsT attrs;
-  attrs.op = which.name;
-  attrs.version = which.version;
-  for (const auto& one : attributes) {
-    attrs.attributes.push_back(std::make_unique<program::AttributeT>());
-    attrs.attributes.back()->name = one.name;
-    attrs.attributes.back()->value = one.value;
-  }
-  for (const auto& one : states) {
-    attrs.states.push_back(std::make_unique<program::StateUseT>());
-    attrs.states.back()->cache = static_cast<std::uint32_t>(one.cache.id);
-    attrs.states.back()->layer = one.layer;
-  }
-  auto o = std::make_unique<program::OpT>();
-  o->kind = program::OpKind::native;
-  o->scope = scope_;
-  std::vector<tensor_ref> results;
-  for (const auto x : inputs) o->inputs.push_back(x.id);
-  for (const auto w : weights) o->weights.push_back(w.id);
-  for (const auto& y : outputs) {
-    results.push_back(tensor(what, y.shape[1], static_cast<program::DType>(y.dtype)));
-    o->outputs.push_back(results.back().id);
-  }
-  o->attrs.Set(std::move(attrs));
-  program_.ops.push_back(std::move(o));
-  return results;
-}
-
-// Asks the op itself, as Troupe's verifier will.
-inline std::vector<troupe_tensor> builder::native_outputs(const troupe_native_op& which, program::Rows what,
-                                                          const std::vector<tensor_ref>& inputs,
-                                                          const std::vector<weight_ref>& weights,
-                                                          const std::vector<state_ref>& states,
-                                                          const std::vector<attribute>& attributes) {
-  shape_query query;
-  for (const auto x : inputs) query.input(columns(x), at(x).dtype);
-  for (const auto w : weights) query.weight(use(w, program::WeightRole::other, false).shape);
-  for (const auto& one : states) {
-    if (one.cache.id < 0 || static_cast<std::size_t>(one.cache.id) >= program_.caches.size())
-      fail(which.name, "a state of another builder");
-    query.state(program_.caches[static_cast<std::size_t>(one.cache.id)]->shape);
-  }
-  for (const auto& one : attributes) query.attribute(one.name, one.value);
-  try {
-    return query.ask(which, what);
-  } catch (const native_error& e) {
-    fail(which.name, e.what());
-  }
-}
-
-inline builder::scoped builder::scope(std::string_view name) {
-  return scoped(*this, scope_.empty() ? std::string(name) : scope_ + "." + std::string(name));
-}
-inline builder::scoped builder::scope(std::string_view name, std::uint32_t index) {
-  return scope(std::string(name) + "." + std::to_string(index));
-}
-
 }  // namespace troupe::sdk
+
+#include <troupe/sdk/builder_native.hpp>
+#include <troupe/sdk/builder_scope.hpp>
