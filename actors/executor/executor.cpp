@@ -78,6 +78,7 @@ result<std::unique_ptr<ops::model>> executor_state::compile(const wire::LoadMode
   ops::load_options how;
   how.native_ops = std::move(*native);
   how.state_slots = options.max_sequences;
+  how.step_tokens = options.step_tokens;
   std::optional<telemetry::progress> line;
   if (options.show_progress) {
     line.emplace("loading " + request.name()->str());

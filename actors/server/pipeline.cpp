@@ -76,6 +76,7 @@ executor_options executor_of(const pipeline_parts& parts) {
   };
   options.show_progress = parts.show_progress;
   options.max_sequences = parts.config.scheduler.max_sequences;
+  options.step_tokens = parts.config.scheduler.step_tokens;
   return options;
 }
 

@@ -43,7 +43,9 @@ result<void> write_small_file(const fs::path& file, std::string_view text) {
       return fail(error_code::not_found, "{}: cannot be written: {}", file.string(), why);
     }
   }
-  fs::rename(temporary, file, code);
+  fs::permissions(temporary, fs::perms::group_write | fs::perms::others_write, fs::perm_options::remove,
+                  code);
+  if (!code) fs::rename(temporary, file, code);
   if (!code) return {};
   const std::string why = code.message();
   fs::remove(temporary, code);

@@ -47,8 +47,8 @@ jamba_config read_config(const json& c) {
   m.attention = read_layer_pattern(c, "attn", {8, 4});
   m.expert = read_layer_pattern(c, "expert", {2, 1});
   m.channels = uint64_t{positive_or(c, "mamba_expand", 2)} * m.hidden;
-  m.state = positive_or(c, "mamba_d_state", 16);
-  m.taps = positive_or(c, "mamba_d_conv", 4);
+  m.state = size_from_to(c, "mamba_d_state", 1, jamba::selective_scan::max_state, 16);
+  m.taps = size_from_to(c, "mamba_d_conv", 2, jamba::causal_conv::max_taps, 4);
   m.rank = read_rank(c, m.hidden);
   m.conv_bias = c.get_or<bool>("mamba_conv_bias", true);
   m.tied = c.get_or<bool>("tie_word_embeddings", false);

@@ -37,8 +37,6 @@ mixtral_config read_config(const json& c) {
   if (!c.find("head_dim") && m.hidden % m.heads != 0)
     c.find("num_attention_heads")->wrong("a divisor of hidden_size");
   if (m.heads % m.kv_heads != 0) c.find("num_key_value_heads")->wrong("a divisor of num_attention_heads");
-  if (m.head_dim % 2 != 0)
-    throw config_error("head_dim: expected an even number, found " + std::to_string(m.head_dim));
   if (m.top_k > m.experts) c.find("num_experts_per_tok")->wrong("at most num_local_experts");
   m.rope = read_rope(c, m.head_dim, 1e6);
   require(c, "hidden_act", "silu");

@@ -81,6 +81,8 @@ class model {
 struct load_options {
   program::native_ops native_ops;  // of the module that built the Program; kept as long as the model lives
   std::uint32_t state_slots = 0;   // sequences whose recurrent state can be alive at once
+  std::uint32_t step_tokens =
+      0;  // T of the largest step: memory for its activations is set aside at once; 0 = unknown
   std::function<void(std::uint64_t done_bytes, std::uint64_t total_bytes)> progress;  // may be empty
 };
 
@@ -102,8 +104,8 @@ class backend {
   virtual device_info info() const = 0;
 
   // Keeps `files` mapped as long as the model lives. Errors: bad_checkpoint (weights), unsupported (an op or
-  // dtype), bad_config (a cache block is too small for one token: says how large it must be; no address space for the
-  // state of so many sequences), bad_program (a native op that the module has not, or that refuses its operands).
+  // dtype), bad_config (a cache block is too small for one token: says how large it must be; no memory for the state of so
+  // many sequences or for the activations of so large a step), bad_program (a native op that the module has not, or that refuses its operands).
   virtual result<std::unique_ptr<model>> load(const program::verified_program& program,
                                               std::shared_ptr<const checkpoint::weights> files,
                                               const load_options& options = {}) = 0;

@@ -31,7 +31,7 @@ constexpr int allowed[] = {
 // What the runtime of a sanitizer calls by itself.
 constexpr int allowed_sanitizers[] = {SCMP_SYS(sigaltstack), SCMP_SYS(rt_sigaction), SCMP_SYS(getrlimit),
                                       SCMP_SYS(prlimit64),   SCMP_SYS(prctl),        SCMP_SYS(mmap),
-                                      SCMP_SYS(mremap)};
+                                      SCMP_SYS(mremap),      SCMP_SYS(pipe2)};
 
 struct release {
   void operator()(void* context) const { seccomp_release(context); }

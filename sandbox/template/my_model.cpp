@@ -26,7 +26,7 @@ model_config read_config(const json& c) {
   m.mlp_hidden = positive(c, "intermediate_size");
   m.context = positive(c, "max_position_embeddings");
   m.norm_eps = static_cast<float>(above_zero(c, "rms_norm_eps", 1e-6));
-  if (m.hidden % (2 * m.heads) != 0)
+  if (m.hidden % (std::uint64_t{2} * m.heads) != 0)
     c.find("num_attention_heads")->wrong("a number by which hidden_size gives an even head size");
   m.head_dim = m.hidden / m.heads;
   m.rope = read_rope(c, m.head_dim);

@@ -187,6 +187,9 @@ typedef struct troupe_native_step {
                        void* part_context);
 } troupe_native_step;
 
+/* What workspace() answers when it cannot tell. */
+#define TROUPE_NO_WORKSPACE UINT64_MAX
+
 typedef struct troupe_native_op {
   uint32_t struct_size; /* sizeof(troupe_native_op) as the module was compiled */
   uint32_t version;     /* of the op's meaning, from 1: a change of results or of operands needs a new one */
@@ -207,7 +210,7 @@ typedef struct troupe_native_op {
   troupe_status (*shapes)(const troupe_native_use* use);
 
   /* [any] Bytes of workspace for a step of that many rows, sequences and threads; at least as many for more of them. Null = none
-   * is ever needed. The use has passed shapes(). */
+   * is ever needed. The use has passed shapes(). TROUPE_NO_WORKSPACE: it cannot be told; the reason is given by use->fail. */
   uint64_t (*workspace)(const troupe_native_use* use, uint64_t rows, uint32_t sequences, uint32_t threads);
 
   /* [exec] Computes one step on the CPU. All pointers are the host's. Returns TROUPE_OK; anything else, with a text by

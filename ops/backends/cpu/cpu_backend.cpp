@@ -44,8 +44,10 @@ class cpu_backend final : public backend {
     if (!states) return fail(std::move(states.error()));
     auto block_tokens = tokens_per_block(compiled->kv_floats * sizeof(float));
     if (!block_tokens) return fail(std::move(block_tokens.error()));
-    return std::make_unique<cpu_model>(device_, program, std::move(*compiled), std::move(weights),
-                                       std::move(files), std::move(*states), *block_tokens);
+    auto made = std::make_unique<cpu_model>(device_, program, std::move(*compiled), std::move(weights),
+                                            std::move(files), std::move(*states), *block_tokens);
+    if (auto ok = made->reserve(options.step_tokens); !ok) return fail(std::move(ok.error()));
+    return made;
   }
 
  private:

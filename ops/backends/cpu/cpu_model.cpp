@@ -1,8 +1,12 @@
 #include "ops/backends/cpu/cpu_model.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cassert>
 #include <cstring>
+
+#include "kernel/base/text.hpp"
 
 namespace troupe::ops::cpu {
 
@@ -26,6 +30,21 @@ cpu_model::cpu_model(std::shared_ptr<device_state> device, program::verified_pro
     weight_bytes_ +=
         weight.planes.size() * weight.rows * weight.columns * (weight.dtype == DType::f32 ? 4 : 2);
   }
+}
+
+result<void> cpu_model::reserve(std::uint32_t tokens) {
+  const std::uint64_t floats = program_.sharing.place(tokens, tokens, offsets_);
+  const auto machine = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+                       static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  if (floats > machine / 2 / sizeof(float)) {
+    return fail(error_code::bad_config,
+                "scheduler.step_tokens: the activations of a step of {} tokens take {} in this model, more "
+                "than half of "
+                "this machine's {}; lower it, or serve a smaller model",
+                tokens, human_bytes(floats * sizeof(float)), human_bytes(machine));
+  }
+  arena_ = memory_.take<float>(floats);
+  return {};
 }
 
 result<void> cpu_model::run(const step_batch& batch, std::span<probe_request> probes) {

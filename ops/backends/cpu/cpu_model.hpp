@@ -33,6 +33,10 @@ class cpu_model final : public model {
             std::vector<checkpoint::bound_weight> weights, std::shared_ptr<const checkpoint::weights> files,
             std::unique_ptr<state_slots> states, std::uint32_t block_tokens);
 
+  // Sets memory aside for the activations of a step of that many tokens, all of whose logits are wanted.
+  // Error: bad_config: it is more than half of the machine's memory.
+  result<void> reserve(std::uint32_t tokens);
+
   std::uint32_t block_tokens() const override { return block_tokens_; }
   std::uint64_t weight_bytes() const override { return weight_bytes_; }
   std::uint64_t state_bytes() const override { return program::state_bytes_per_sequence(*source_); }

@@ -72,6 +72,19 @@ native_step make_native_step(const program::Program& program, std::uint32_t inde
   return s;
 }
 
+namespace {
+
+constexpr std::uint64_t largest_workspace = std::uint64_t{1} << 40;
+
+tl::unexpected<error> refused_workspace(const native_step& s, std::uint64_t bytes) {
+  const auto problem = s.use->take_problem();
+  if (bytes == TROUPE_NO_WORKSPACE && !problem.empty())
+    return fail(error_code::internal, "{}: its workspace: {}", s.where, problem);
+  return fail(error_code::internal, "{}: asks for a workspace of {} bytes", s.where, bytes);
+}
+
+}  // namespace
+
 result<void> run_native(execution& on, native_step& s, const native_batch& batch,
                         std::span<void* const> inputs, std::span<void* const> outputs) {
   place(s.use->inputs(), inputs, batch.rows);
@@ -82,6 +95,7 @@ result<void> run_native(execution& on, native_step& s, const native_batch& batch
   try {
     if (s.op->workspace != nullptr) {
       const auto bytes = s.op->workspace(use, step.rows, step.sequences, step.threads);
+      if (bytes > largest_workspace) return refused_workspace(s, bytes);
       if (bytes > 0) step.workspace = on.shared(execution::workspace).take<std::byte>(bytes);
     }
     if (s.op->cpu(use, &step) == TROUPE_OK) return {};

@@ -11,6 +11,8 @@
 // layout.c against the header of the release, and against the current one.
 extern "C" const layout_entry layout_released_1_0[];
 extern "C" const layout_entry layout_current_1_0[];
+extern "C" const layout_entry layout_released_1_1[];
+extern "C" const layout_entry layout_current_1_1[];
 
 namespace troupe {
 namespace {
@@ -34,6 +36,11 @@ std::vector<std::string> breaks(const layout_entry* released, const layout_entry
 
 TEST(AbiLayout, KeepsWhatVersion1_0Fixed) {
   EXPECT_THAT(breaks(layout_released_1_0, layout_current_1_0), IsEmpty())
+      << "fields are only appended; anything else needs a new major version";
+}
+
+TEST(AbiLayout, KeepsWhatVersion1_1Fixed) {
+  EXPECT_THAT(breaks(layout_released_1_1, layout_current_1_1), IsEmpty())
       << "fields are only appended; anything else needs a new major version";
 }
 

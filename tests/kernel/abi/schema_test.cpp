@@ -6,6 +6,7 @@
 #include <fstream>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 namespace troupe {
@@ -16,7 +17,8 @@ using testing::IsEmpty;
 using testing::Not;
 
 const std::string current_folder = TROUPE_SOURCE_DIR "/schemas";
-const std::string released_folder = TROUPE_SOURCE_DIR "/tests/kernel/abi/released/1.0";
+const std::string releases = TROUPE_SOURCE_DIR "/tests/kernel/abi/released/";
+const std::string first_release = releases + "1.0";
 
 std::string read(const std::string& file) {
   std::ifstream in(file, std::ios::binary);
@@ -59,9 +61,9 @@ void compare_names(const flatbuffers::Parser& released, const flatbuffers::Parse
 }
 
 // What would break whoever holds the released schema; empty if nothing does.
-std::vector<std::string> breaks(const std::string& released_text, const std::string& current_text,
-                                const std::string& folder_of_current = current_folder) {
-  const auto released = parse(released_text, released_folder);
+std::vector<std::string> breaks(const std::string& released_text, const std::string& folder_of_released,
+                                const std::string& current_text, const std::string& folder_of_current) {
+  const auto released = parse(released_text, folder_of_released);
   const auto current = parse(current_text, folder_of_current);
   std::vector<std::string> out;
   if (auto problem = current->ConformTo(*released); !problem.empty()) out.push_back(std::move(problem));
@@ -72,18 +74,24 @@ std::vector<std::string> breaks(const std::string& released_text, const std::str
   return out;
 }
 
-class Released : public testing::TestWithParam<const char*> {};
+class Released : public testing::TestWithParam<std::tuple<std::string, std::string>> {};
 
 TEST_P(Released, SchemaIsStillUnderstood) {
-  const std::string file = std::string("/") + GetParam();
-  EXPECT_THAT(breaks(read(released_folder + file), read(current_folder + file)), IsEmpty())
+  const auto& [release, file] = GetParam();
+  const std::string folder = releases + release;
+  EXPECT_THAT(breaks(read(folder + "/" + file), folder, read(current_folder + "/" + file), current_folder),
+              IsEmpty())
       << "schemas only grow: see the rules in schemas/README.md";
 }
 
-INSTANTIATE_TEST_SUITE_P(Schemas, Released, testing::Values("program.fbs", "client.fbs", "common.fbs"),
-                         [](const auto& param) {
-                           const std::string file = param.param;
-                           return file.substr(0, file.find('.'));
+INSTANTIATE_TEST_SUITE_P(Schemas, Released,
+                         testing::Combine(testing::Values("1.0", "1.1"),
+                                          testing::Values("program.fbs", "client.fbs", "common.fbs")),
+                         [](const auto& one) {
+                           const std::string release = std::get<0>(one.param);
+                           const std::string file = std::get<1>(one.param);
+                           return file.substr(0, file.find('.')) + "_" + release.substr(0, 1) + "_" +
+                                  release.substr(2);
                          });
 
 std::string replaced(std::string text, const std::string& from, const std::string& to) {
@@ -93,8 +101,8 @@ std::string replaced(std::string text, const std::string& from, const std::strin
 }
 
 std::vector<std::string> breaks_of(const std::string& from, const std::string& to) {
-  const auto text = read(released_folder + "/program.fbs");
-  return breaks(text, replaced(text, from, to), released_folder);
+  const auto text = read(first_release + "/program.fbs");
+  return breaks(text, first_release, replaced(text, from, to), first_release);
 }
 
 TEST(SchemaGuard, LetsASchemaGrow) {

@@ -218,15 +218,17 @@ TEST_F(Load, LoadsAModuleInPlainC) {
   EXPECT_THAT((*loaded)->architectures(), ElementsAre("MinimalForCausalLM"));
 }
 
-TEST_F(Load, LoadsAModuleBuiltAgainstTheReleasedHeader) {
-  const auto loaded = open().load(test_module("minimal_c_1_0"));
-  ASSERT_TRUE(loaded) << loaded.error().text;
-  EXPECT_EQ((*loaded)->abi_major(), 1);
-  EXPECT_EQ((*loaded)->abi_minor(), 0);
-  const auto program = (*loaded)->build(R"({"vocab_size": 32, "hidden_size": 8})");
-  ASSERT_TRUE(program) << program.error().text;
-  EXPECT_EQ((*program)->ops()->size(), 3u);
-  EXPECT_THAT((*loaded)->build("{}").error().text, HasSubstr("vocab_size: expected a number above 0"));
+TEST_F(Load, LoadsModulesBuiltAgainstEveryReleasedHeader) {
+  for (const int minor : {0, 1}) {
+    const auto loaded = open().load(test_module("minimal_c_1_" + std::to_string(minor)));
+    ASSERT_TRUE(loaded) << loaded.error().text;
+    EXPECT_EQ((*loaded)->abi_major(), 1);
+    EXPECT_EQ((*loaded)->abi_minor(), minor);
+    const auto program = (*loaded)->build(R"({"vocab_size": 32, "hidden_size": 8})");
+    ASSERT_TRUE(program) << program.error().text;
+    EXPECT_EQ((*program)->ops()->size(), 3u);
+    EXPECT_THAT((*loaded)->build("{}").error().text, HasSubstr("vocab_size: expected a number above 0"));
+  }
 }
 
 TEST_F(Load, SaysWhatToRebuildForAnotherMajorVersion) {

@@ -107,6 +107,16 @@ TEST_F(Trust, KeepsTheListInAFile) {
   EXPECT_NE(read->find("ed25519", std::string(64, 'b')), nullptr);
 }
 
+TEST_F(Trust, ReadsItsOwnListWhateverTheUmask) {
+  const mode_t before = ::umask(0);
+  trust_list list;
+  list.add({"sha256", digest, "mine"});
+  const auto written = list.save(file("list"));
+  ::umask(before);
+  ASSERT_TRUE(written) << written.error().text;
+  EXPECT_TRUE(trust_list::load(file("list")));
+}
+
 TEST_F(Trust, RemovesByTheFirstDigitsIfTheyMeanOne) {
   trust_list list;
   list.add({"sha256", std::string(64, 'a'), ""});

@@ -33,6 +33,15 @@ TEST(Config, NamesTheKeyWhoseSizeIsImpossible) {
   EXPECT_EQ(error_of([&] { positive(c, "hidden_size"); }), "hidden_size: the key is missing");
   EXPECT_EQ(error_of([&] { positive(c, "zero"); }), "zero: expected an integer above 0, found 0");
   EXPECT_EQ(error_of([&] { positive_or(c, "zero", 1); }), "zero: expected an integer above 0, found 0");
+  EXPECT_EQ(error_of([&] { size_from_to(c, "many", 2, 64, 4); }),
+            "many: expected a number from 2 to 64, found 4097");
+  EXPECT_EQ(size_from_to(c, "absent", 2, 64, 4), 4u);
+  const auto huge = json::parse(R"({"size": 2147483648, "eps": 1e-300, "scale": 1e300})");
+  EXPECT_EQ(error_of([&] { positive(huge, "size"); }), "size: expected at most 2147483647, found 2147483648");
+  EXPECT_EQ(error_of([&] { above_zero(huge, "eps", 1); }),
+            "eps: expected a number that a float holds, found 1e-300");
+  EXPECT_EQ(error_of([&] { above_zero(huge, "scale", 1); }),
+            "scale: expected a number that a float holds, found 1e300");
   EXPECT_EQ(error_of([&] { count(c, "many"); }), "many: expected at most 4096, found 4097");
   EXPECT_EQ(error_of([&] { above_zero(*c.find("inner"), "eps", 1); }),
             "inner.eps: expected a number above 0, found -1");

@@ -43,8 +43,9 @@ TEST(Rope, RotatesTheLeadingPartOfEachHeadIfAsked) {
             32u);
   EXPECT_EQ(refusal(R"({"partial_rotary_factor": 0.5})", 10),
             "partial_rotary_factor: expected an even part of the head size 10, found 5");
-  EXPECT_EQ(refusal(R"({"partial_rotary_factor": 1e300})", 10),
+  EXPECT_EQ(refusal(R"({"partial_rotary_factor": 2})", 10),
             "partial_rotary_factor: expected an even part of the head size 10, found 20");
+  EXPECT_EQ(refusal("{}", 33), "head_dim: expected an even number, found 33");
 }
 
 TEST(Rope, WithoutScalingTheFrequenciesAreTheBackends) {

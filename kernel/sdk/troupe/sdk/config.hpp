@@ -12,15 +12,27 @@
 
 namespace troupe::sdk {
 
-// A size: required, an integer above 0.
+inline constexpr std::uint32_t largest_size = 0x7fffffff;
+
+// A size: required, an integer from 1 to 2^31 - 1. The product of two is less than 2^64 once one of them is a std::uint64_t.
 inline std::uint32_t positive(const json& c, const char* key) {
   const auto value = c.get<std::uint32_t>(key);
   if (value == 0) c.find(key)->wrong("an integer above 0");
+  if (value > largest_size) c.find(key)->wrong("at most 2147483647");
   return value;
 }
 // The same, with what an absent key means.
 inline std::uint32_t positive_or(const json& c, const char* key, std::uint32_t absent) {
   return c.find(key) ? positive(c, key) : absent;
+}
+
+// The same within [least, most].
+inline std::uint32_t size_from_to(const json& c, const char* key, std::uint32_t least, std::uint32_t most,
+                                  std::uint32_t absent) {
+  const auto value = positive_or(c, key, absent);
+  if (value < least || value > most)
+    c.find(key)->wrong(("a number from " + std::to_string(least) + " to " + std::to_string(most)).c_str());
+  return value;
 }
 
 // Of layers and experts, each of which is several ops or tensors: at most 4096.
@@ -61,10 +73,12 @@ inline const json& section(const json& c, const char* key) {
   return *found;
 }
 
-// A number above 0: epsilons, rotary bases, scales.
+// A number above 0 that is one as a float too: epsilons, rotary bases, scales.
 inline double above_zero(const json& c, const char* key, double absent) {
   const auto value = c.get_or<double>(key, absent);
-  if (c.find(key) && (!(value > 0) || !std::isfinite(value))) c.find(key)->wrong("a number above 0");
+  if (!c.find(key)) return value;
+  if (!(value > 0)) c.find(key)->wrong("a number above 0");
+  if (!std::isnormal(static_cast<float>(value))) c.find(key)->wrong("a number that a float holds");
   return value;
 }
 

@@ -15,7 +15,7 @@
 //     }
 //   };
 //
-// Also understood: `static std::uint64_t workspace(const native_shapes&, std::uint64_t rows, std::uint32_t sequences,
+// Also understood: `static std::uint64_t workspace(const native_use&, std::uint64_t rows, std::uint32_t sequences,
 // std::uint32_t threads)`, in bytes. TROUPE_MODULE_WITH_NATIVE_OPS (module.hpp) hands the ops to Troupe; builder::native<scale>(...) uses
 // one. What the functions must keep to stands in <troupe/module.h>. shapes() may throw native_error; cpu() throws nothing.
 #pragma once
@@ -276,10 +276,13 @@ struct tables {
   }
   static std::uint64_t workspace(const troupe_native_use* use, std::uint64_t rows, std::uint32_t sequences,
                                  std::uint32_t threads) {
-    if constexpr (requires { &Op::workspace; })
-      return Op::workspace(native_use(*use), rows, sequences, threads);
-    else
+    if constexpr (requires { &Op::workspace; }) {
+      std::uint64_t bytes = TROUPE_NO_WORKSPACE;
+      guarded(*use, [&] { bytes = Op::workspace(native_use(*use), rows, sequences, threads); });
+      return bytes;
+    } else {
       return 0;
+    }
   }
   static troupe_status cpu(const troupe_native_use* use, const troupe_native_step* step) {
     return guarded(*use, [use, step] { Op::cpu(native_step(*use, *step)); });

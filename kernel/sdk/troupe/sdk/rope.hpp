@@ -117,6 +117,8 @@ inline rope_options read_rope(const json& c, std::uint32_t head_dim, double thet
   rope_options rope{.head_dim = head_dim};
   rope.rotary_dim = static_cast<std::uint32_t>(head_dim * std::min(part, 2.0));
   rope.theta = above_zero(from, "rope_theta", above_zero(c, "rope_theta", theta));
+  if (part == 1 && head_dim % 2 != 0)
+    throw config_error("head_dim: expected an even number, found " + std::to_string(head_dim));
   if (part > 1 || rope.rotary_dim == 0 || rope.rotary_dim % 2 != 0)
     throw config_error(from.path_of("partial_rotary_factor") + ": expected an even part of the head size " +
                        std::to_string(head_dim) + ", found " + std::to_string(rope.rotary_dim));

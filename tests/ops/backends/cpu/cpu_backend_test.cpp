@@ -258,6 +258,21 @@ TEST_P(CpuBackend, AMissingWeightIsNamed) {
   EXPECT_THAT(refused.error().text, HasSubstr("lm_head"));
 }
 
+TEST_P(CpuBackend, AStepTooLargeForTheMachineIsRefusedWhenTheModelIsLoaded) {
+  const auto source = tiny::make();
+  const auto program = program::verify(tiny::bytes(source));
+  const tiny_checkpoint files(source);
+  load_options options;
+  options.step_tokens = 512;
+  EXPECT_TRUE(backend_->load(*program, files.open(), options));
+  options.step_tokens = std::numeric_limits<std::uint32_t>::max();
+  const auto refused = backend_->load(*program, files.open(), options);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, error_code::bad_config);
+  EXPECT_THAT(refused.error().text,
+              HasSubstr("scheduler.step_tokens: the activations of a step of 4294967295 tokens"));
+}
+
 TEST_P(CpuBackend, LoadingReportsItsProgressUpToTheEnd) {
   const auto source = tiny::make();
   const tiny_checkpoint files(source);
