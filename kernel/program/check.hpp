@@ -31,11 +31,15 @@ inline constexpr std::uint32_t max_dimension = 0x7fffffff;  // vocabulary, conte
 inline constexpr std::uint64_t max_elements = std::uint64_t{1} << 42;
 inline constexpr std::size_t max_name_bytes = 512;
 inline constexpr std::uint32_t max_state_dimensions = 4;
+// Tables, numbers and letters that a Program may use more than once. Each that is used once takes a byte or more of it, so this
+// and its bytes bound the work of verify(), whatever is shared.
+inline constexpr std::uint64_t shared_visits = std::uint64_t{1} << 20;
 inline constexpr std::uint32_t max_native_operands = 32;  // of each kind; also attributes
 
 // Names go into messages, JSON and files: printable ASCII without blanks, not empty.
 void check_name(const std::string& where, const char* field, const flatbuffers::String* name);
 
+void check_visits(const Program& program, std::size_t bytes);  // of the whole Program
 void check_facts(const Program& program);
 void check_weights(const Program& program);
 void check_caches(const Program& program);

@@ -26,10 +26,10 @@ class verified_program {
   std::shared_ptr<const std::vector<std::uint8_t>> bytes_;
 };
 
-// Checks structure (FlatBuffers) and meaning: every id, shape, dtype, bound, attribute and cache use; each tensor defined
-// once and before its use; each cache layer written by exactly one op. Native ops are checked as far as that goes without
-// their module; check_native_ops() (native_ops.hpp) asks it. Copies the bytes. Error: bad_program, with the op ("op 12
-// (attention, model.layers.1): ...") and what was expected and found.
+// Checks structure (FlatBuffers) and meaning: every id, shape, dtype, bound, attribute and cache use; each tensor defined once and
+// before its use; each cache layer written by exactly one op. Native ops as far as that goes without their module;
+// check_native_ops() (native_ops.hpp) asks it. Takes time in proportion to the bytes, whatever they share. Copies them. Error:
+// bad_program, with the op ("op 12 (attention, model.layers.1): ...") and what was expected and found.
 result<verified_program> verify(std::span<const std::uint8_t> bytes);
 
 // `active`: of the matrices that one token is multiplied with: top_k of the experts, the output in, the embedding row out.

@@ -66,6 +66,7 @@ result<verified_program> verify(std::span<const std::uint8_t> bytes) {
     const Program& program = *GetProgram(copy->data());
     check_version(program);
     check_counts(program);
+    check_visits(program, copy->size());
     check_alignment(program);
     check_facts(program);
     check_weights(program);

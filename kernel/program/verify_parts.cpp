@@ -1,5 +1,5 @@
 // Facts, weights, caches, tensors, logits and probes: everything but the ops.
-#include <unordered_set>
+#include <set>
 
 #include "kernel/program/check.hpp"
 
@@ -27,8 +27,8 @@ void check_token_id(const char* field, std::int64_t id, std::int64_t least, std:
     refuse("facts", "{}: expected {} to {}, found {}", field, least, std::int64_t{vocabulary} - 1, id);
 }
 
-void check_unique(std::unordered_set<std::string_view>& names, const std::string& where,
-                  std::string_view name) {
+// A tree: whoever chooses the names could make a hash table slow.
+void check_unique(std::set<std::string_view>& names, const std::string& where, std::string_view name) {
   if (!names.insert(name).second) refuse(where, "the name {} comes twice", name);
 }
 
@@ -135,7 +135,7 @@ void check_facts(const Program& program) {
 }
 
 void check_weights(const Program& program) {
-  std::unordered_set<std::string_view> names;
+  std::set<std::string_view> names;
   std::uint64_t total = 0;
   for (std::uint32_t i = 0; i < program.weights()->size(); ++i) {
     const Weight& weight = *program.weights()->Get(i);
@@ -151,7 +151,7 @@ void check_weights(const Program& program) {
 }
 
 void check_caches(const Program& program) {
-  std::unordered_set<std::string_view> names;
+  std::set<std::string_view> names;
   for (std::uint32_t i = 0; i < program.caches()->size(); ++i) {
     const Cache& cache = *program.caches()->Get(i);
     const auto number = fmt::format("cache {}", i);
@@ -208,7 +208,7 @@ void check_results(const Program& program, const std::vector<bool>& defined) {
       logits.dtype() != DType::f32)
     refuse("logits", "expected [R, {}] f32, found {} {}", program.facts()->vocabulary(), shape_text(logits),
            name_of(logits.dtype()));
-  std::unordered_set<std::string_view> names;
+  std::set<std::string_view> names;
   for (std::uint32_t i = 0; i < size(program.probes()); ++i) {
     const Probe& probe = *program.probes()->Get(i);
     const auto number = fmt::format("probe {}", i);

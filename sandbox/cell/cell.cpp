@@ -60,7 +60,9 @@ class judge {
               fmt::format("answers what the cell does not say ({}): the module has meddled with it", what));
   }
 
-  verdict bad_program(const error& e) const { return as(verdict_kind::bad_program, e.text); }
+  verdict bad_program(const error& e) const {
+    return as(verdict_kind::bad_program, clean_text(e.text, max_text_bytes));
+  }
 
   // None = it ended as it should.
   std::optional<verdict> of_the_end() const {

@@ -3,6 +3,7 @@
 #include <random>
 
 #include "kernel/program/print.hpp"
+#include "tests/support/sharing_program.hpp"
 #include "tests/support/tiny_program.hpp"
 
 namespace troupe::program {
@@ -116,6 +117,37 @@ TEST(Verify, NeverCrashesOnStructurallyValidProgramsWithRandomNumbers) {
     const auto verified = verify(tiny_program::bytes(program));
     EXPECT_TRUE(verified || verified.error().code == error_code::bad_program);
   }
+}
+
+TEST(Verify, AcceptsThatOpsShareWhatTheyPointTo) {
+  const auto verified = verify(test::sharing_program::bytes(200, 64));
+  EXPECT_TRUE(verified) << verified.error().text;
+}
+
+// 20,000 million numbers to look at, in less than 2 MB.
+TEST(Verify, IsNotKeptBusyByWhatOpsShare) {
+  const auto verified = verify(test::sharing_program::bytes(20'000, 100'000));
+  ASSERT_FALSE(verified);
+  EXPECT_EQ(verified.error().code, error_code::bad_program);
+  EXPECT_THAT(verified.error().text,
+              HasSubstr("tables, numbers and letters, each counted wherever it is used"));
+}
+
+TEST(Verify, CountsSharedNamesAndShapes) {
+  flatbuffers::FlatBufferBuilder b;
+  const auto name = b.CreateString(std::string(60'000, 'x'));
+  const auto tensor =
+      CreateTensor(b, Rows::tokens, b.CreateVector(std::vector<std::uint64_t>(60'000, 1)), DType::f32, name);
+  const std::vector<flatbuffers::Offset<Tensor>> tensors(100'000, tensor);
+  const std::vector<flatbuffers::Offset<Op>> ops = {CreateOp(b)};
+  const std::vector<flatbuffers::Offset<Weight>> weights;
+  const std::vector<flatbuffers::Offset<Cache>> caches;
+  const auto facts = CreateFacts(b, b.CreateString("A"), 1, 1, 1, 1);
+  FinishProgramBuffer(b, CreateProgram(b, 1, 1, facts, b.CreateVector(weights), b.CreateVector(caches),
+                                       b.CreateVector(tensors), b.CreateVector(ops)));
+  const auto verified = verify({b.GetBufferPointer(), b.GetSize()});
+  ASSERT_FALSE(verified);
+  EXPECT_THAT(verified.error().text, HasSubstr("too much is shared"));
 }
 
 TEST(Count, CountsTheMatricesThatOneTokenMeetsAsActive) {

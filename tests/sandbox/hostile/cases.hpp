@@ -103,6 +103,8 @@ inline const std::vector<hostile_case>& hostile_cases() {
       {"programs", R"({"program": "huge_layers"})", bad_program, "layers: expected 1 to 65536"},
       {"programs", R"({"program": "many_ops"})", bad_program, "expected at most 1048576 ops"},
       {"programs", R"({"program": "nothing"})", bad_program, "expected at least one op"},
+      {"programs", R"({"program": "shared_frequencies"})", bad_program, "each counted wherever it is used"},
+      {"programs", R"({"program": "forged_frequencies"})", bad_program, "each counted wherever it is used"},
 
       {"natives", R"({"op": "crashes"})", crashed, "Segmentation fault (SIGSEGV), in"},
       {"natives", R"({"op": "loops"})", timed_out, "of processor time"},

@@ -1,9 +1,12 @@
 // Emits Programs that are wrong. config.json says in which way: {"program": "cycle"}.
+#include <unistd.h>
+
 #include <functional>
 #include <map>
 #include <troupe/sdk/json.hpp>
 #include <troupe/sdk/module.hpp>
 
+#include "tests/support/sharing_program.hpp"
 #include "tests/support/tiny_program.hpp"
 
 namespace {
@@ -65,6 +68,21 @@ bytes wild_offset() {
   return b;
 }
 
+// Says itself what the cell would say of a Program, without the cell's own checks.
+[[noreturn]] void forge(const bytes& program) {
+  constexpr int answer = 5;
+  constexpr std::uint32_t program_frame = 4, finished_frame = 8;
+  const std::uint32_t before[] = {program_frame, static_cast<std::uint32_t>(program.size())};
+  const std::uint32_t behind[] = {finished_frame, 0};
+  bool written = ::write(answer, before, sizeof before) > 0;
+  for (std::size_t at = 0; written && at < program.size();) {
+    const auto n = ::write(answer, program.data() + at, program.size() - at);
+    written = n > 0;
+    at += static_cast<std::size_t>(n);
+  }
+  ::_exit(written && ::write(answer, behind, sizeof behind) > 0 ? 0 : 1);
+}
+
 troupe_status emit(const troupe_build_host* host, const bytes& b) {
   return host->emit(host->context, b.data(), b.size());
 }
@@ -79,6 +97,9 @@ troupe_status run(const std::string& what, const troupe_build_host* host) {
   if (what == "beyond_its_end") return host->emit(host->context, right.data(), std::size_t{60} << 20);
   if (what == "truncated") return emit(host, truncated());
   if (what == "wild_offset") return emit(host, wild_offset());
+  if (what == "shared_frequencies")
+    return emit(host, troupe::test::sharing_program::bytes(20'000, 1'000'000));
+  if (what == "forged_frequencies") forge(troupe::test::sharing_program::bytes(20'000, 1'000'000));
   if (what == "garbage") return emit(host, bytes(4096, 0xa5));
   auto program = tiny_program::make();
   changes.at(what)(program);
