@@ -69,7 +69,7 @@ class judge {
     if (a_.too_much_output)
       return as(verdict_kind::too_much_output,
                 fmt::format("wrote more than {} bytes to its output {}", limits_.output_bytes, place()));
-    if (a_.broken) return broken("a frame of no known kind or size");
+    if (a_.broken) return broken("a frame of no known kind or size, or out of its place");
     if (a_.fault) return of_fault(*a_.fault);
     if (a_.timed_out) return timed_out();
     if (WIFSIGNALED(a_.status)) return of_signal(WTERMSIG(a_.status));

@@ -165,8 +165,11 @@ class listener {
         return false;
       }
       if (buffer_.size() - at - sizeof header < header.bytes) break;
-      take(static_cast<frame_kind>(header.kind),
-           std::string_view(buffer_).substr(at + sizeof header, header.bytes));
+      if (!take(static_cast<frame_kind>(header.kind),
+                std::string_view(buffer_).substr(at + sizeof header, header.bytes))) {
+        answer_.broken = true;
+        return false;
+      }
       at += sizeof header + header.bytes;
     }
     buffer_.erase(0, at);
@@ -183,43 +186,59 @@ class listener {
   cell_answer& answer() { return answer_; }
 
  private:
-  void take(frame_kind kind, std::string_view bytes) {
+  // Each frame has its place in the order of frames.hpp; one out of place is the module's own. False = it is.
+  bool take(frame_kind kind, std::string_view bytes) {
     const auto blob = [&] { return std::vector<std::uint8_t>(bytes.begin(), bytes.end()); };
+    const cell_stage stage = answer_.stage;
     switch (kind) {
       case frame_kind::walls:
+        if (stage != cell_stage::closing_in || !answer_.walls.empty()) return false;
         answer_.walls = bytes;
-        break;
+        return true;
       case frame_kind::stage:
-        if (!bytes.empty() && bytes[0] <= static_cast<char>(cell_stage::building))
-          answer_.stage = static_cast<cell_stage>(bytes[0]);
-        break;
+        return take_stage(bytes);
       case frame_kind::table:
+        if (stage != cell_stage::entry || answer_.table) return false;
         answer_.table = blob();
-        break;
+        return true;
       case frame_kind::program:
+        if (stage != cell_stage::building || answer_.program) return false;
         answer_.program = blob();
-        break;
+        return true;
       case frame_kind::refusal:
-        take_refusal(bytes);
-        break;
+        return take_refusal(bytes);
       case frame_kind::fault:
-        if (bytes.size() == sizeof(fault_record) && !answer_.fault)
-          std::memcpy(&answer_.fault.emplace(), bytes.data(), bytes.size());
-        break;
+        if (bytes.size() != sizeof(fault_record) || answer_.fault) return false;
+        std::memcpy(&answer_.fault.emplace(), bytes.data(), bytes.size());
+        return true;
       case frame_kind::where:
+        if (!answer_.fault) return false;
         answer_.where = bytes;
-        break;
+        return true;
       case frame_kind::finished:
         answer_.finished = true;
-        break;
+        return true;
     }
+    return false;
   }
 
-  void take_refusal(std::string_view bytes) {
+  // One up from the last.
+  bool take_stage(std::string_view bytes) {
+    if (bytes.size() != 1) return false;
+    const auto found = static_cast<std::uint8_t>(bytes[0]);
+    if (found != static_cast<std::uint8_t>(answer_.stage) + 1 ||
+        found > static_cast<std::uint8_t>(cell_stage::building))
+      return false;
+    answer_.stage = static_cast<cell_stage>(found);
+    return true;
+  }
+
+  bool take_refusal(std::string_view bytes) {
     std::uint16_t code = 0;
-    if (bytes.size() < sizeof code) return;
+    if (bytes.size() < sizeof code || answer_.refusal) return false;
     std::memcpy(&code, bytes.data(), sizeof code);
     answer_.refusal = error{static_cast<error_code>(code), std::string(bytes.substr(sizeof code))};
+    return true;
   }
 
   const cell_limits& limits_;

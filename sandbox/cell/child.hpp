@@ -28,7 +28,7 @@ struct cell_answer {
   std::string output;  // the first bytes
   bool too_much_output = false;
   bool timed_out = false;
-  bool broken = false;  // a frame of no known kind, or larger than it may be
+  bool broken = false;  // a frame of no known kind or size, or out of its place
   int status = 0;       // of waitpid()
 };
 

@@ -1,5 +1,10 @@
 // What the cell writes on its answer pipe: frames, each a header and `bytes` bytes. All of it comes from a process that runs
-// a stranger's code, so the reader believes nothing of it: sizes are bounded, texts are cleaned, the Program is verified.
+// a stranger's code, so the reader believes nothing of it: sizes are bounded, texts are cleaned, the Program is verified. What comes
+// before `opening` comes from the cell alone; nothing behind it can take that back, or go on as if the module had not been opened:
+//
+//   walls, stage opening, stage entry, table, stage building, program, finished
+//
+// A refusal ends this line anywhere; a fault may come at any time, where behind it. A frame out of its place is no answer.
 #pragma once
 
 #include <cstddef>
@@ -8,9 +13,8 @@
 namespace troupe::sandbox {
 
 enum class frame_kind : std::uint32_t {
-  walls =
-      1,  // text: what stands around the cell, separated by "; ". The first frame, sent before the module is opened
-  stage = 2,    // one byte: cell_stage, sent when it begins
+  walls = 1,    // text: what stands around the cell, separated by "; "; once, before the module is opened
+  stage = 2,    // one byte: cell_stage, sent when it begins; closing_in is not sent
   table = 3,    // wire::ModuleTable
   program = 4,  // the bytes that the module emitted
   refusal = 5,  // error_code as uint16, then text: why there is no table, or no Program

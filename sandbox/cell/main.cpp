@@ -173,7 +173,6 @@ int main(int argc, char** argv) {
   }
   const cell_arguments arguments = {argv[1], std::strtoull(argv[2], nullptr, 10),
                                     std::strtoull(argv[3], nullptr, 10)};
-  send(cell_stage::closing_in);
   const auto config = read_config();
   close_in(arguments, static_cast<pid_t>(std::strtol(argv[4], nullptr, 10)));
   run(arguments, config);

@@ -61,6 +61,21 @@ inline const std::vector<hostile_case>& hostile_cases() {
       {"forges_an_answer", any, broken_answer, "the module has meddled with it"},
       {"build_throws", any, failed_build, "an exception crossed the interface: thrown in the build"},
 
+      {"claims_walls", any, broken_answer, "out of its place"},
+      {"goes_back", any, broken_answer, "out of its place"},
+      {"skips_a_stage", any, broken_answer, "out of its place"},
+      {"goes_back_in_the_build", any, broken_answer, "out of its place"},
+      {"repeats_a_stage", any, broken_answer, "out of its place"},
+      {"invents_a_stage", any, broken_answer, "out of its place"},
+      {"invents_a_negative_stage", any, broken_answer, "out of its place"},
+      {"claims_walls_in_the_build", any, broken_answer, "out of its place"},
+      {"repeats_the_table", any, broken_answer, "out of its place"},
+      {"names_a_place", any, broken_answer, "out of its place"},
+      {"refuses_twice", any, broken_answer, "out of its place"},
+      {"refuses_by_itself", any, failed_build, "the kernel of this machine"},  // in its own name
+      {"invents_a_fault", any, broken_answer, "a fault of no known kind"},
+      {"finishes_without_a_program", any, broken_answer, "no Program"},
+
       {"opens_a_socket", any, forbidden_call, "called socket", "reach_out", "socket"},
       {"reads_passwd", any, forbidden_call, "called openat", "reach_out", "openat"},
       {"looks_for_a_file", any, forbidden_call, "called newfstatat", "reach_out", "newfstatat"},
