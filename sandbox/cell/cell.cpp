@@ -123,7 +123,7 @@ class judge {
   verdict of_signal(int number, bool stack = false) const {
     if (number == SIGSYS)
       return as(verdict_kind::forbidden_call,
-                fmt::format("made a system call that a module may not, {}", place()));
+                fmt::format("made a forbidden system call and hid which, {}", place()));
     if (number == SIGKILL)  // by the limit of processor time, or by the system
       return as(verdict_kind::timed_out,
                 fmt::format("was killed for its use of the processor or of memory, {}", place()));

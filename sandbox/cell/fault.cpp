@@ -70,6 +70,17 @@ struct registers {
 #else
 #error "add this machine's registers"
 #endif
+  // Signals that are blocked where the handler returns to.
+  std::uint64_t blocked() const {
+    std::uint64_t mask = 0;
+    std::memcpy(&mask, &u_.uc_sigmask,
+                sizeof mask);  // as the kernel sees it: the rest of a sigset_t is not there
+    return mask;
+  }
+  void block(std::uint64_t mask) {
+    std::memcpy(&u_.uc_sigmask, &mask, sizeof mask);
+  }
+
  private:
   ucontext_t& u_;
 };
@@ -144,6 +155,36 @@ void on_fault(int number, siginfo_t* info, void* context) {
 
 // ---- system calls that the filter stopped ----------------------------------------------------------------
 
+// rt_sigprocmask, but SIGSYS stays open: blocked, it would end the process without saying which call it was. pthread_create()
+// blocks all signals around its own.
+void change_mask(registers& r) {
+  std::uint64_t wanted = 0;
+  const auto* set = reinterpret_cast<const void*>(r.argument(1));
+  auto* old = reinterpret_cast<void*>(r.argument(2));
+  if (r.argument(3) != sizeof wanted) return r.answer(-EINVAL);
+  const std::uint64_t before = r.blocked();
+  std::uint64_t mask = before;
+  if (set != nullptr) {
+    std::memcpy(&wanted, set, sizeof wanted);
+    switch (static_cast<int>(r.argument(0))) {
+      case SIG_BLOCK:
+        mask |= wanted;
+        break;
+      case SIG_UNBLOCK:
+        mask &= ~wanted;
+        break;
+      case SIG_SETMASK:
+        mask = wanted;
+        break;
+      default:
+        return r.answer(-EINVAL);
+    }
+  }
+  if (old != nullptr) std::memcpy(old, &before, sizeof before);
+  r.block(mask & ~(std::uint64_t{1} << (SIGSYS - 1)));
+  r.answer(0);
+}
+
 // The loader opens the module by its path. The cell has no right to open anything: the answer is the descriptor that the
 // parent handed over. Other files that the loader looks for are not there for it.
 bool stand_in(int call, std::uintptr_t from, registers& r) {
@@ -158,6 +199,16 @@ bool stand_in(int call, std::uintptr_t from, registers& r) {
   if (sanitized && call == SYS_openat &&
       std::strncmp(reinterpret_cast<const char*>(r.argument(1)), "/proc/self/", 11) == 0) {
     r.answer(-ENOENT);  // its runtime looks for what it has read before
+    return true;
+  }
+  if (call == SYS_rt_sigprocmask) {
+    change_mask(r);
+    return true;
+  }
+  // pthread_create() sets a handler for a signal of the C library's own before it starts a thread, which is what should be named.
+  // No handler is set.
+  if (call == SYS_rt_sigaction && r.argument(0) > SIGSYS && static_cast<int>(r.argument(0)) < SIGRTMIN) {
+    r.answer(0);
     return true;
   }
   if (call == SYS_newfstatat) {

@@ -3,6 +3,7 @@
 #include <seccomp.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <memory>
 #include <system_error>
 
@@ -25,13 +26,14 @@ constexpr int allowed[] = {
     // About itself. sysinfo: the C library's qsort asks how much memory there is.
     SCMP_SYS(getpid), SCMP_SYS(getppid), SCMP_SYS(gettid), SCMP_SYS(sched_yield), SCMP_SYS(futex),
     SCMP_SYS(sysinfo),
-    // Its own end. Handlers cannot be changed: no rt_sigaction, no sigaltstack.
-    SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn), SCMP_SYS(exit), SCMP_SYS(exit_group)};
+    // Its own end. Handlers cannot be changed: no rt_sigaction, no sigaltstack. rt_sigprocmask stands below.
+    SCMP_SYS(rt_sigreturn), SCMP_SYS(exit), SCMP_SYS(exit_group)};
 
 // What the runtime of a sanitizer calls by itself.
-constexpr int allowed_sanitizers[] = {SCMP_SYS(sigaltstack), SCMP_SYS(rt_sigaction), SCMP_SYS(getrlimit),
-                                      SCMP_SYS(prlimit64),   SCMP_SYS(prctl),        SCMP_SYS(mmap),
-                                      SCMP_SYS(mremap),      SCMP_SYS(pipe2)};
+constexpr int allowed_sanitizers[] = {
+    SCMP_SYS(sigaltstack), SCMP_SYS(rt_sigaction), SCMP_SYS(getrlimit),
+    SCMP_SYS(prlimit64),   SCMP_SYS(prctl),        SCMP_SYS(mmap),
+    SCMP_SYS(mremap),      SCMP_SYS(pipe2),        SCMP_SYS(rt_sigprocmask)};
 
 struct release {
   void operator()(void* context) const { seccomp_release(context); }
@@ -49,6 +51,8 @@ int add_rules(scmp_filter_ctx filter, const cell_arguments& arguments) {
   if (sanitized) {
     for (const int call : allowed_sanitizers) allow(call);
   } else {
+    // The handler blocks signals in its place, all but the one that calls the handler.
+    allow(SCMP_SYS(rt_sigprocmask), SCMP_A0(SCMP_CMP_EQ, SIG_UNBLOCK));
     // More at once than there may be in all: the handler says so, where malloc would answer null and the module crash.
     allow(SCMP_SYS(mmap), SCMP_A1(SCMP_CMP_LE, arguments.memory_bytes));
     allow(SCMP_SYS(mremap), SCMP_A2(SCMP_CMP_LE, arguments.memory_bytes));

@@ -32,7 +32,7 @@ struct verdict {
   cell_stage stage{};    // in which it ended
   int signal = 0;        // crashed
   int exit_code = 0;     // exited
-  std::string call;      // forbidden_call: "socket"
+  std::string call;      // forbidden_call: "socket"; empty: it forged a signal frame to hide it
   std::string function;  // of the module, in which it ended; empty = not known
   std::string
       text;  // for people, without the module's name: "crashed: segmentation fault in boom() during the build"

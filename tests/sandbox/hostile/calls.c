@@ -45,6 +45,19 @@ static NOT_INLINE void reach_out(void) {
   ptrace(PTRACE_TRACEME, 0, NULL, NULL);
 #elif defined(CATCHES_SIGNALS)
   signal(SIGSYS, ignore);
+#elif defined(HIDES_ITS_CALL)
+  sigset_t all;
+  sigfillset(&all);
+  sigprocmask(SIG_SETMASK, &all, NULL);
+  socket(AF_INET, SOCK_DGRAM, 0);
+#elif defined(BLOCKS_SIGNALS) /* as it may */
+  sigset_t some, before, now;
+  sigemptyset(&some);
+  sigaddset(&some, SIGINT);
+  if (sigprocmask(SIG_BLOCK, &some, &before) != 0 || sigismember(&before, SIGINT)) abort();
+  if (sigprocmask(SIG_BLOCK, NULL, &now) != 0 || !sigismember(&now, SIGINT)) abort();
+  if (sigprocmask(SIG_SETMASK, &before, &now) != 0 || !sigismember(&now, SIGINT)) abort();
+  if (sigprocmask(SIG_BLOCK, NULL, &now) != 0 || sigismember(&now, SIGINT)) abort();
 #elif defined(READS_THE_ENVIRONMENT)
   if (getenv("PATH") != NULL || getenv("HOME") != NULL) abort();
 #endif

@@ -30,7 +30,8 @@ bool sanitizer_answers_instead(const test::hostile_case& c) {
   if (!sanitized) return false;
   const std::string_view module = c.module;
   return module == "frees_twice" || module == "allocates_50_gb" || module == "allocates_all" ||
-         module == "catches_signals" || module == "beyond_its_end" || module == "overflows_its_stack";
+         module == "catches_signals" || module == "starts_a_thread" || module == "hides_its_call" ||
+         module == "beyond_its_end" || module == "overflows_its_stack";
 }
 
 TEST_P(Hostile, GetsItsVerdict) {
