@@ -49,12 +49,13 @@ class variant_maker {
   void without(json::object& holder, const std::string& key, const std::string& name) {
     json::value kept = holder.at(key);
     holder.erase(key);
-    made_.push_back({"without " + name, key, config_});
+    made_.push_back({"without " + name, name, change::missing, config_});
     holder.emplace(key, std::move(kept));
   }
-  void with(json::object& holder, const std::string& key, const std::string& name, json::value value) {
+  void with(json::object& holder, const std::string& key, const std::string& name, change what,
+            json::value value) {
     json::value kept = std::exchange(holder.at(key), std::move(value));
-    made_.push_back({fmt::format("{} = {}", name, json::serialize(holder.at(key))), key, config_});
+    made_.push_back({fmt::format("{} = {}", name, json::serialize(holder.at(key))), name, what, config_});
     holder.at(key) = std::move(kept);
   }
   json::value& config() { return config_; }
@@ -67,13 +68,30 @@ class variant_maker {
 
 }  // namespace
 
+std::string_view last_part(std::string_view key) {
+  return key.substr(key.rfind('.') + 1);  // npos + 1 is 0
+}
+
 std::vector<variant> neighbours(const json::value& config) {
   variant_maker m(config);
   visit(m.config(), [&](json::object& holder, const std::string& key, const std::string& name) {
     const auto n = whole_number(holder.at(key));
     if (!n || *n <= 0 || *n > INT32_MAX / 2) return;
-    m.with(holder, key, name, 2 * *n);
-    if (*n > 1) m.with(holder, key, name, *n / 2);
+    m.with(holder, key, name, change::other_value, 2 * *n);
+    if (*n > 1) m.with(holder, key, name, change::other_value, *n / 2);
+  });
+  return m.take();
+}
+
+std::vector<variant> other_values(const json::value& config) {
+  variant_maker m(config);
+  visit(m.config(), [&](json::object& holder, const std::string& key, const std::string& name) {
+    const json::value& value = holder.at(key);
+    if (value.is_bool()) m.with(holder, key, name, change::other_value, !value.get_bool());
+    if (const auto n = whole_number(value); n && *n < INT32_MAX / 2)
+      m.with(holder, key, name, change::other_value, *n == 0 ? 1 : 2 * *n);
+    if (value.is_double())
+      m.with(holder, key, name, change::other_value, value.get_double() == 0 ? 1.0 : 2 * value.get_double());
   });
   return m.take();
 }
@@ -82,11 +100,28 @@ std::vector<variant> mistakes(const json::value& config) {
   variant_maker m(config);
   visit(m.config(), [&](json::object& holder, const std::string& key, const std::string& name) {
     m.without(holder, key, name);
-    m.with(holder, key, name, of_another_type(holder.at(key)));
+    m.with(holder, key, name, change::other_type, of_another_type(holder.at(key)));
     if (const auto n = whole_number(holder.at(key))) {
-      m.with(holder, key, name, -1 - std::abs(*n));
-      m.with(holder, key, name, static_cast<double>(*n) + 0.5);
+      m.with(holder, key, name, change::negative, -1 - std::abs(*n));
+      m.with(holder, key, name, change::fraction, static_cast<double>(*n) + 0.5);
+    } else if (holder.at(key).is_double()) {
+      m.with(holder, key, name, change::negative, -1 - std::abs(holder.at(key).get_double()));
     }
+  });
+  return m.take();
+}
+
+std::vector<variant> extremes(const json::value& config) {
+  variant_maker m(config);
+  visit(m.config(), [&](json::object& holder, const std::string& key, const std::string& name) {
+    const bool whole = whole_number(holder.at(key)).has_value();
+    if (!whole && !holder.at(key).is_double()) return;
+    m.with(holder, key, name, change::extreme, 0);
+    if (whole) {
+      m.with(holder, key, name, change::extreme, std::int64_t{1} << 31);
+      m.with(holder, key, name, change::extreme, (std::int64_t{1} << 32) - 1);
+    }
+    for (const double end : {1e300, 1e-300}) m.with(holder, key, name, change::extreme, end);
   });
   return m.take();
 }

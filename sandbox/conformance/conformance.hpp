@@ -3,7 +3,7 @@
 //   table     the cell opens it; its table is whole
 //   programs  each configuration, and each of its neighbours, gives a Program that the verifier accepts or an error in the module's
 //             own words; the same text gives the same bytes
-//   mistakes  a configuration with a mistake gives an error that names the key
+//   mistakes  a mistake in a key that the module reads gives an error that names the key (mistakes_group.cpp says which mistakes)
 //   laws      all that a Program declares is used
 //   weights   (with a checkpoint) the checkpoint has every weight of its Program
 //   reference a small relative of the configuration, with random weights: fast operations agree with the plain ones

@@ -2,9 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <boost/json/object.hpp>
 #include <boost/json/parse.hpp>
-#include <boost/json/serialize.hpp>
 
 #include "kernel/checkpoint/checkpoint.hpp"
 #include "kernel/program/names.hpp"
@@ -16,61 +14,10 @@ namespace troupe::conformance {
 namespace {
 
 namespace json = boost::json;
-using sandbox::verdict;
-using sandbox::verdict_kind;
-
-// A refusal in the module's own words is an answer like a Program; anything else is a fault.
-bool is_refusal(const verdict& v) {
-  return (v.kind == verdict_kind::bad_config || v.kind == verdict_kind::unsupported) && !v.text.empty();
-}
-
-std::string fault_of(const verdict& v) {
-  return fmt::format("{}: {}", name_of(v.kind), v.text);
-}
 
 std::string neighbour_problem(const subject& s, const variant& v) {
   const auto program = s.build(v.config);
   return program || is_refusal(program.error()) ? "" : fault_of(program.error());
-}
-
-bool names_a_key(const std::string& text, const json::value& config) {
-  if (!config.is_object()) return false;
-  return std::ranges::any_of(config.get_object(), [&](const auto& member) {
-    return text.find(std::string_view(member.key())) != text.npos || names_a_key(text, member.value());
-  });
-}
-
-// The key itself, or another one of the configuration with which it does not fit.
-std::string mistake_problem(const subject& s, const variant& v, const json::value& whole) {
-  const auto program = s.build(v.config);
-  if (program) return "";  // the module does not read the key, or has a default for it
-  if (!is_refusal(program.error()))
-    return fault_of(program.error()) + "; expected a refusal that names the key";
-  const std::string& text = program.error().text;
-  if (text.find(v.key) != text.npos || names_a_key(text, whole)) return "";
-  return fmt::format("expected a refusal that names {}, found: {}", v.key, text);
-}
-
-// Configurations that are JSON, but none of a model.
-std::vector<variant> nonsense() {
-  std::string nested;
-  for (int i = 0; i < 1000; ++i) nested += R"({"a":)";
-  nested += "1";
-  nested.append(1000, '}');
-  json::parse_options deep;
-  deep.max_depth = 2000;
-  return {{"{}", "", json::object()},
-          {"[]", "", json::array()},
-          {"42", "", 42},
-          {"null", "", nullptr},
-          {"a string", "", "config"},
-          {"1,000 objects in each other", "", json::parse(nested, {}, deep)}};
-}
-
-std::string nonsense_problem(const subject& s, const variant& v) {
-  const auto program = s.build(v.config);
-  if (program) return "expected a refusal, found a Program";
-  return is_refusal(program.error()) ? "" : fault_of(program.error()) + "; expected a refusal";
 }
 
 // ---- laws ----------------------------------------------------------------------------------------------
@@ -127,7 +74,8 @@ class law_checker {
 check::group check_table(const subject& s) {
   check::group out("table");
   out.pass();  // it has been read
-  const auto again = sandbox::run_cell(s.given().cell, s.module().staged_path(), std::nullopt);
+  const auto again =
+      sandbox::run_cell(s.given().cell, s.module().staged_path(), std::nullopt, s.given().limits);
   if (!again) {
     out.fail("read again", fault_of(again.error()));
     return out;
@@ -154,19 +102,6 @@ check::group check_programs(const subject& s) {
     for (std::size_t i = 0; i < all.size(); ++i) {
       s.progressed(out.name(), i, all.size());
       out.add(fmt::format("{}, {}", name, all[i].name), neighbour_problem(s, all[i]));
-    }
-  }
-  return out;
-}
-
-check::group check_mistakes(const subject& s) {
-  check::group out("mistakes");
-  for (const auto& v : nonsense()) out.add(v.name, nonsense_problem(s, v));
-  for (const auto& [name, config] : s.configs()) {
-    const auto all = mistakes(config);
-    for (std::size_t i = 0; i < all.size(); ++i) {
-      s.progressed(out.name(), i, all.size());
-      out.add(fmt::format("{}, {}", name, all[i].name), mistake_problem(s, all[i], config));
     }
   }
   return out;

@@ -39,6 +39,10 @@ class subject {
   std::vector<named_config> configs_;
 };
 
+// A refusal in the module's own words is an answer like a Program; anything else is a fault.
+bool is_refusal(const sandbox::verdict& v);
+std::string fault_of(const sandbox::verdict& v);
+
 // A small relative of a configuration, ready to run with random weights.
 struct small_model {
   std::string name;

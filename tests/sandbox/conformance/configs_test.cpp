@@ -38,8 +38,25 @@ TEST(Mistakes, TakeEachKeyAwayAndChangeItsType) {
   EXPECT_EQ(all.at("name = 7").at("name"), 7);
   EXPECT_EQ(all.at("tie = \"yes\"").at("tie"), "yes");
   std::set<std::string> keys;
-  for (const auto& v : mistakes(config)) keys.insert(v.key);
+  for (const auto& v : mistakes(config)) keys.insert(std::string(last_part(v.key)));
   EXPECT_THAT(keys, testing::ElementsAre("factor", "hidden_size", "list", "name", "theta", "tie"));
+}
+
+TEST(OtherValues, AreThoseThatAConfigurationMayHave) {
+  const auto all = by_name(other_values(config));
+  EXPECT_EQ(all.at("hidden_size = 128").at("hidden_size"), 128);
+  EXPECT_EQ(all.at("rope.factor = 16").at("rope").at("factor"), 16);
+  EXPECT_EQ(all.at("tie = true").at("tie"), true);
+  for (const auto& v : other_values(config)) EXPECT_EQ(v.what, change::other_value);
+}
+
+TEST(Extremes, AreTheEndsOfWhatNumbersCanBe) {
+  const auto all = by_name(extremes(config));
+  EXPECT_EQ(all.at("hidden_size = 0").at("hidden_size"), 0);
+  EXPECT_EQ(all.at("hidden_size = 2147483648").at("hidden_size"), 2147483648);
+  EXPECT_EQ(all.at("hidden_size = 4294967295").at("hidden_size"), 4294967295);
+  EXPECT_EQ(all.at("hidden_size = 1E300").at("hidden_size"), 1e300);
+  EXPECT_EQ(all.at("hidden_size = 1E-300").at("hidden_size"), 1e-300);
 }
 
 TEST(Shrink, MakesEachNumberAsSmallAsItMayBe) {

@@ -79,6 +79,26 @@ TEST_F(Conformance, AsksForErrorsThatNameTheKey) {
   EXPECT_THAT(faults_of("crashes"), HasSubstr("crashed: Aborted (SIGABRT)"));
 }
 
+TEST_F(Conformance, IsNotContentWithAnyKeysName) {
+  EXPECT_THAT(
+      faults_of("names_another_key"),
+      HasSubstr(
+          "hidden_size = \"text\": expected a refusal that names hidden_size, found: context: whatever"));
+  EXPECT_THAT(
+      faults_of("names_a_key_that_it_does_not_read"),
+      HasSubstr(
+          "hidden_size = -17: expected a refusal that names hidden_size, found: architectures: not mine"));
+}
+
+TEST_F(Conformance, AsksThatMistakesInKeysThatAreReadAreRefused) {
+  const auto found = faults_of("takes_anything");
+  EXPECT_THAT(found, HasSubstr("context = \"text\": expected a refusal that names context, found a Program"));
+  EXPECT_THAT(found, HasSubstr("context = -65: expected a refusal that names context, found a Program"));
+  EXPECT_THAT(found, HasSubstr("context = 6.45E1: expected a refusal that names context, found a Program"));
+  EXPECT_THAT(found, HasSubstr("context = 0: bad Program: facts: context_tokens"));
+  EXPECT_THAT(faults_of("rounds"), HasSubstr("context = 6.45E1: expected a refusal that names context"));
+}
+
 TEST_F(Conformance, AsksForTheSameProgramEachTime) {
   EXPECT_THAT(faults_of("restless"), HasSubstr("built again: expected the same bytes"));
 }

@@ -1,6 +1,7 @@
 // A module that keeps all rules, or breaks the one that config.json names: {"fault": "none", "hidden_size": 16, "context": 64}
 #include <unistd.h>
 
+#include <cstdlib>
 #include <troupe/sdk/json.hpp>
 #include <troupe/sdk/module.hpp>
 
@@ -44,6 +45,18 @@ void remembers(const sdk::native_step& s) {
   }
 }
 
+void crashes_in_op(const sdk::native_step&) {
+  *reinterpret_cast<volatile int*>(std::strtoul("8", nullptr, 10)) = 1;
+}
+void loops_in_op(const sdk::native_step&) {
+  const volatile bool goes_on = true;
+  while (goes_on) {
+  }
+}
+void exits_in_op(const sdk::native_step&) {
+  ::_exit(0);
+}
+
 template <void (*Body)(const sdk::native_step&)>
 struct variant : tally {
   static void cpu(const sdk::native_step& s) { Body(s); }
@@ -67,13 +80,22 @@ struct op_remembers : variant<&remembers> {
   static constexpr const char* name = "remembers";
 };
 
-const troupe_native_op* const ops[] = {&sdk::native_op<op_right>(),
-                                       &sdk::native_op<op_leaves_output>(),
-                                       &sdk::native_op<op_writes_beyond>(),
-                                       &sdk::native_op<op_touches_others>(),
-                                       &sdk::native_op<op_forgets>(),
-                                       &sdk::native_op<op_remembers>(),
-                                       nullptr};
+struct op_crashes_in_op : variant<&crashes_in_op> {
+  static constexpr const char* name = "crashes_in_op";
+};
+struct op_loops_in_op : variant<&loops_in_op> {
+  static constexpr const char* name = "loops_in_op";
+};
+struct op_exits_in_op : variant<&exits_in_op> {
+  static constexpr const char* name = "exits_in_op";
+};
+
+const troupe_native_op* const ops[] = {
+    &sdk::native_op<op_right>(),         &sdk::native_op<op_leaves_output>(),
+    &sdk::native_op<op_writes_beyond>(), &sdk::native_op<op_touches_others>(),
+    &sdk::native_op<op_forgets>(),       &sdk::native_op<op_remembers>(),
+    &sdk::native_op<op_crashes_in_op>(), &sdk::native_op<op_loops_in_op>(),
+    &sdk::native_op<op_exits_in_op>(),   nullptr};
 
 bool is_op(const std::string& name) {
   for (const auto* const* op = ops; *op != nullptr; ++op)
@@ -100,15 +122,31 @@ std::vector<std::uint8_t> make(const std::string& fault, std::uint32_t hidden, s
   return tiny_program::bytes(p);
 }
 
+std::uint32_t read_context(const sdk::json& config, const std::string& fault) {
+  constexpr std::uint32_t otherwise = 64;
+  if (fault == "rounds") return static_cast<std::uint32_t>(config.get<double>("context"));
+  if (fault == "takes_anything") try {
+      return config.get<std::uint32_t>("context");
+    } catch (const std::exception&) {
+      return otherwise;
+    }
+  const auto context = config.get<std::uint32_t>("context");
+  if (context == 0 || context > 1u << 20) throw sdk::config_error("context: expected 1 to 1048576");
+  return context;
+}
+
 troupe_status build(const char* text, std::size_t size, const troupe_build_host* host) {
   std::string fault = "none";
   try {
     const auto config = sdk::json::parse({text, size});
     fault = config.get<std::string>("fault");
-    const auto bytes =
-        make(fault, config.get<std::uint32_t>("hidden_size"), config.get<std::uint32_t>("context"));
+    const auto bytes = make(fault, config.get<std::uint32_t>("hidden_size"), read_context(config, fault));
     return host->emit(host->context, bytes.data(), bytes.size());
   } catch (const std::exception& e) {
+    if (fault == "names_another_key")
+      return host->fail(host->context, TROUPE_BAD_CONFIG, "context: whatever is wrong, it is this");
+    if (fault == "names_a_key_that_it_does_not_read")
+      return host->fail(host->context, TROUPE_BAD_CONFIG, "architectures: not mine");
     if (fault == "silent") return host->fail(host->context, TROUPE_BAD_CONFIG, "something is wrong");
     if (fault == "crashes") std::abort();
     return host->fail(host->context, TROUPE_BAD_CONFIG, e.what());
