@@ -34,8 +34,8 @@ int check_module(const module_check_command& c, const context& shared) {
     o.checkpoint = *folder;
   }
   o.backend = shared.paths.backend("cpu");
-  o.limits.wall = std::chrono::seconds(c.seconds);
-  o.limits.cpu = std::chrono::seconds((c.seconds + 1) / 2);
+  o.limits.cpu = std::chrono::seconds(c.seconds);
+  o.limits.wall = 3 * o.limits.cpu;
   progress_line line;
   o.progress = std::ref(line);
   const auto found = conformance::run(o, *store);
@@ -60,7 +60,9 @@ void add_module_check(CLI::App& module, context& shared) {
   command->add_option(
       "--checkpoint", o->checkpoint,
       "Checkpoint folder, or the name of a demo checkpoint: its config.json, and are its weights all there?");
-  command->add_option("--seconds", o->seconds, "What one build may take; half of it on the processor")
+  command
+      ->add_option("--seconds", o->seconds,
+                   "Processor time that one build, or one step, may take; three times as long by the clock")
       ->check(CLI::Range(1, 3600))
       ->capture_default_str();
   command->add_flag("--all", o->all, "Show all failures, not only five of each group");
@@ -68,9 +70,11 @@ void add_module_check(CLI::App& module, context& shared) {
   command->footer(
       "Builds Programs from the given configurations, their neighbours and their mistakes, and runs small "
       "relatives of them with\n"
-      "random weights. The module's code runs in a cell without rights; native ops run in this process, if "
-      "the module is\n"
-      "trusted. Ends with 0 if every group passed, with 1 if one failed, with 2 if the file is no module.\n\n"
+      "random weights. The module's code runs in a cell without rights; native ops run in a child process "
+      "with "
+      "the user's rights,\n"
+      "if the module is trusted. Ends with 0 if every group passed, with 1 if one failed, with 2 if the file "
+      "is no module.\n\n"
       "Examples:\n"
       "  troupe module check lib/troupe/modules/mixtral.so --checkpoint mixtral-demo\n"
       "  troupe module check ./mine.so --config tiny/config.json --config large/config.json --json\n");

@@ -110,8 +110,10 @@ void add_run_groups(const subject& s, check::report& out) {
     out.groups.emplace_back(name);
     if (models.empty())
       out.groups.back().block(problem);
-    else
+    else if (name == std::string_view("guards"))  // each of its cases has a child of its own
       out.groups.back() = run(s, models);
+    else
+      out.groups.back() = apart(s, name, [&, run = run](const subject& mine) { return run(mine, models); });
     if (!models.empty() && !problem.empty()) out.groups.back().fail("small relative", problem);
   }
 }
@@ -137,6 +139,20 @@ tl::expected<program::verified_program, sandbox::verdict> subject::build(const j
       sandbox::run_cell(options_.cell, module_->staged_path(), json::serialize(config), options_.limits);
   if (!report) return tl::unexpected(std::move(report.error()));
   return std::move(*report->program);
+}
+
+check::group apart(const subject& s, const std::string& name,
+                   const std::function<check::group(const subject&)>& run) {
+  const auto work = [&](const sign_of_life& alive) {
+    subject mine = s;
+    mine.report_life_to(alive);
+    return json::serialize(to_json(run(mine)));
+  };
+  const auto answer = in_a_child(work, s.limits(), [&] { s.progressed(name, 0, 0); });
+  if (answer.end.empty()) return check::group_from_json(json::parse(answer.text).as_object());
+  check::group out(name);
+  out.fail(answer.last.empty() ? "at the beginning" : answer.last, answer.end);
+  return out;
 }
 
 result<check::report> run(const options& o, const modules::store& store) {

@@ -4,16 +4,21 @@
 //   programs  each configuration, and each of its neighbours, gives a Program that the verifier accepts or an error in the module's
 //             own words; the same text gives the same bytes
 //   mistakes  a mistake in a key that the module reads gives an error that names the key (mistakes_group.cpp says which mistakes)
-//   laws      all that a Program declares is used
+//   laws      the Program's architecture is one of the module's table; an op uses each cache; each op computes something that another
+//             op, a probe or the logits use. (Shapes and dtypes, ids, and that each weight is used, are the verifier's: `programs`)
 //   weights   (with a checkpoint) the checkpoint has every weight of its Program
 //   reference a small relative of the configuration, with random weights: fast operations agree with the plain ones
 //   batches   the same bits for any cut into chunks, company, order and number of threads
 //   states    nothing of one sequence, or of an earlier one, is found in another
-//   guards    native ops write nothing but what they may, and all of it
+//   guards    native ops write nothing but what they may, and all of it: outputs, states and workspace stand between pages that nobody may
+//             touch. What an op does on its own heap shows under a sanitizer only: in a Troupe and a module that are both built with
+//             -fsanitize=address, all of this runs unchanged
 //
-// Modules with native ops run those in this process for the last four groups, so only trusted ones get that far.
+// What runs a module's native ops, or its Programs, does so in children of this process (in_a_child.hpp): an op that crashes or does not
+// end is a failed case. Modules with native ops get that far only if they are trusted.
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -32,7 +37,9 @@ struct options {
   std::optional<std::filesystem::path> checkpoint;  // a folder; its config.json is one of the configurations
   std::filesystem::path backend;                    // libtroupe-cpu.so
   std::filesystem::path cell = sandbox::installed_cell();
-  sandbox::cell_limits limits;  // of each build
+  // Of each build, and of each step of a small relative. The clock is generous: how long a thing takes depends on what else the machine
+  // does.
+  sandbox::cell_limits limits = {.wall = std::chrono::seconds(30), .cpu = std::chrono::seconds(10)};
   check::progress progress = [](std::string_view, std::size_t, std::size_t) {};
 };
 

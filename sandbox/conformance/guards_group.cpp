@@ -2,14 +2,12 @@
 // and states, and nothing else. The bodies run in a child of this process, so that a fault is a failed case.
 #include <fmt/format.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
-#include <csignal>
 #include <cstring>
 
 #include "kernel/program/names.hpp"
@@ -200,54 +198,38 @@ class trial {
   troupe_native_step step_ = {};
 };
 
-// What `run` answers, from a child: a crash there is an answer, too.
-template <class Run>
-std::string in_a_child(Run run) {
-  std::array<int, 2> ends = {};
-  if (::pipe(ends.data()) != 0) return "no pipe to a child";
-  const pid_t child = ::fork();
-  if (child == 0) {
-    ::close(ends[0]);
-    ::alarm(20);
-    const std::string problem = run();
-    const bool written =
-        ::write(ends[1], problem.data(), problem.size()) == static_cast<ssize_t>(problem.size());
-    ::_exit(written ? 0 : 1);
-  }
-  ::close(ends[1]);
-  std::string problem;
-  std::array<char, 4096> piece = {};
-  for (ssize_t n = 0; (n = ::read(ends[0], piece.data(), piece.size())) > 0;)
-    problem.append(piece.data(), static_cast<std::size_t>(n));
-  ::close(ends[0]);
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) return "does not end within 20 s";
-  if (WIFSIGNALED(status))
-    return fmt::format("touches what it may not, or crashes: {}", ::sigdescr_np(WTERMSIG(status)));
-  return WEXITSTATUS(status) == 0 ? problem
-                                  : fmt::format("ends the process with code {}", WEXITSTATUS(status));
+// Of one op of a Program: the sentence to show, empty = it does as it should. In a child: opening the module's library already runs code
+// of it.
+std::string problem_of(const subject& s, const program::Program& p, std::uint32_t i) {
+  const auto& op = *p.ops()->Get(i);
+  const auto& attrs = *op.attrs_as_NativeAttrs();
+  const auto answer = in_a_child(
+      [&](const sign_of_life&) -> std::string {
+        const auto ops = s.module().native_ops();
+        if (!ops) return ops.error().text;
+        const auto* native = ops->find(program::text(attrs.op()), attrs.version());
+        return native == nullptr ? "the module has no such op" : trial(p, op, *native).run();
+      },
+      s.limits());
+  if (answer.end.find("SIGSEGV") != answer.end.npos || answer.end.find("SIGBUS") != answer.end.npos)
+    return answer.end + ": touches what it may not";
+  return answer.end.empty() ? answer.text : answer.end;
 }
 
 }  // namespace
 
 check::group check_guards(const subject& s, const std::vector<small_model>& models) {
   check::group out("guards");
-  const auto ops = s.module().native_ops();
-  if (!ops) {
-    out.block(ops.error().text);
+  if (!s.module().trust()) {
+    out.block(s.module().trust().error().text);
     return out;
   }
   for (const auto& m : models) {
     const auto& p = *m.program;
     for (std::uint32_t i = 0; i < p.ops()->size(); ++i) {
-      const auto* attrs = p.ops()->Get(i)->attrs_as_NativeAttrs();
-      if (attrs == nullptr) continue;
-      const auto* native = ops->find(program::text(attrs->op()), attrs->version());
-      if (native == nullptr) continue;  // an earlier group says so
+      if (p.ops()->Get(i)->attrs_as_NativeAttrs() == nullptr) continue;
       s.progressed(out.name(), i, p.ops()->size());
-      out.add(fmt::format("{}, {}", m.name, program::native_op_text(p, i)),
-              in_a_child([&] { return trial(p, *p.ops()->Get(i), *native).run(); }));
+      out.add(fmt::format("{}, {}", m.name, program::native_op_text(p, i)), problem_of(s, p, i));
     }
   }
   if (out.cases() == 0) {

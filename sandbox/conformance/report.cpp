@@ -47,7 +47,9 @@ void print_details(std::string& out, const group& g, std::size_t shown) {
                    t.found_logit);
 }
 
-boost::json::object group_json(const group& g) {
+}  // namespace
+
+boost::json::object to_json(const group& g) {
   boost::json::object o{{"name", g.name()}, {"ok", g.ok()}, {"cases", g.cases()}, {"passed", g.passed()}};
   if (g.tolerance()) {
     // JSON has no infinity: a difference that is none is null.
@@ -76,7 +78,24 @@ boost::json::object group_json(const group& g) {
   return o;
 }
 
-}  // namespace
+group group_from_json(const boost::json::object& from) {
+  const auto text = [](const boost::json::value& v) { return std::string(v.as_string()); };
+  std::optional<double> tolerance;
+  if (const auto* t = from.if_contains("tolerance")) tolerance = t->to_number<double>();
+  group g(text(from.at("name")), tolerance);
+  for (std::size_t i = from.at("passed").to_number<std::size_t>(); i > 0; --i) g.pass();
+  if (const auto* largest = from.if_contains("largest_difference"))
+    g.within(largest->is_null() ? std::numeric_limits<double>::infinity() : largest->to_number<double>());
+  if (const auto* note = from.if_contains("note")) g.note(text(*note));
+  if (const auto* reason = from.if_contains("blocked")) g.block(text(*reason));
+  for (const auto& f : from.at("failures").as_array()) g.fail(text(f.at("case")), text(f.at("text")));
+  for (const auto& t : from.at("near_ties").as_array())
+    g.add(near_tie{text(t.at("case")), t.at("step").to_number<std::size_t>(),
+                   t.at("expected").to_number<std::int32_t>(), t.at("found").to_number<std::int32_t>(),
+                   t.at("expected_logit").to_number<float>(), t.at("found_logit").to_number<float>(),
+                   t.at("reference_margin").to_number<double>()});
+  return g;
+}
 
 bool group::within(double difference) {
   if (std::isnan(difference)) difference = std::numeric_limits<double>::infinity();
@@ -111,7 +130,7 @@ std::string to_text(const report& r, std::size_t shown) {
 
 boost::json::object to_json(const report& r) {
   boost::json::array groups;
-  for (const group& g : r.groups) groups.push_back(group_json(g));
+  for (const group& g : r.groups) groups.push_back(to_json(g));
   boost::json::array left_out;
   for (const std::string& name : r.left_out) left_out.emplace_back(name);
   return {{"left_out", std::move(left_out)},

@@ -89,6 +89,8 @@ struct report {
 // Table, then failures (at most `shown` of each group) and near-ties.
 std::string to_text(const report& r, std::size_t shown);
 boost::json::object to_json(const report& r);
+boost::json::object to_json(const group& g);
+group group_from_json(const boost::json::object& from);  // of to_json(); throws if it is another
 
 // Called while a group runs, from the calling thread.
 using progress = std::function<void(std::string_view group, std::size_t done, std::size_t total)>;

@@ -56,7 +56,7 @@ class recorder {
     o.native_ops = std::move(*native);
     auto runner = model_runner::open(m.program, m.weights, o);
     if (!runner) return fail(std::move(runner.error()));
-    return recorder(std::move(*runner));
+    return recorder(s, std::move(*runner));
   }
 
   struct part {
@@ -64,6 +64,7 @@ class recorder {
     std::span<const std::int32_t> tokens;
   };
   result<void> step(const std::vector<part>& parts) {
+    subject_.alive();
     std::vector<model_runner::piece> pieces;
     std::size_t total = 0;
     for (const auto& p : parts) {
@@ -89,7 +90,8 @@ class recorder {
   std::string device() const { return runner_->device(); }
 
  private:
-  explicit recorder(std::unique_ptr<model_runner> r) : runner_(std::move(r)) {}
+  recorder(const subject& s, std::unique_ptr<model_runner> r) : subject_(s), runner_(std::move(r)) {}
+  const subject& subject_;
   std::unique_ptr<model_runner> runner_;
   std::map<std::size_t, rows> seen_;
 };
@@ -149,21 +151,23 @@ result<void> run_mixed(recorder& r, const std::vector<tokens>& sequences,
 
 class batch_cases {
  public:
-  batch_cases(check::group& out, const small_model& m, recorder& r, const std::vector<tokens>& sequences,
-              const std::vector<rows>& alone)
-      : out_(out), model_(m), recorder_(r), sequences_(sequences), alone_(alone) {
+  batch_cases(const subject& s, check::group& out, const small_model& m, recorder& r,
+              const std::vector<tokens>& sequences, const std::vector<rows>& alone)
+      : subject_(s), out_(out), model_(m), recorder_(r), sequences_(sequences), alone_(alone) {
     for (std::size_t i = 0; i < sequences.size(); ++i) order_.push_back(i);
   }
 
   template <class Next>
   void add(const std::string& name, Next next) {
+    const auto full_name = fmt::format("{}, {}", model_.name, name);
+    subject_.alive(full_name);
     const auto ran = run_mixed(recorder_, sequences_, order_, next);
-    out_.add(fmt::format("{}, {}", model_.name, name),
-             ran ? first_problem(alone_, recorder_) : ran.error().text);
+    out_.add(full_name, ran ? first_problem(alone_, recorder_) : ran.error().text);
   }
   void reverse() { std::ranges::reverse(order_); }
 
  private:
+  const subject& subject_;
   check::group& out_;
   const small_model& model_;
   recorder& recorder_;
@@ -194,6 +198,8 @@ struct bench {
 
 result<bench> set_up(const subject& s, const small_model& m, std::uint32_t threads, bool plain) {
   bench b;
+  s.alive(fmt::format("{}, each sequence alone, {} thread(s), {} operations", m.name, threads,
+                      plain ? "plain" : "fast"));
   b.sequences = some_sequences(*m.program);
   auto r = recorder::open(s, m, threads, plain);
   if (!r) return fail(std::move(r.error()));
@@ -250,7 +256,7 @@ check::group check_batches(const subject& s, const std::vector<small_model>& mod
       out.fail(m.name, b.error().text);
       continue;
     }
-    batch_cases cases(out, m, *b->runner, b->sequences, b->alone);
+    batch_cases cases(s, out, m, *b->runner, b->sequences, b->alone);
     add_batches(cases);
     const auto one = set_up(s, m, 1, false), four = set_up(s, m, 4, false);
     for (std::size_t i = 0; one && four && i < b->alone.size(); ++i) {
@@ -272,12 +278,13 @@ check::group check_states(const subject& s, const std::vector<small_model>& mode
       continue;
     }
     // In the places that others have left as they were.
+    s.alive(m.name + ", each sequence after others");
     const auto again = run_alone(*b->runner, b->sequences);
     for (std::size_t i = 0; i < b->alone.size(); ++i)
       out.add(fmt::format("{}, sequence {} after others", m.name, i),
               again ? difference(b->alone[i], (*again)[i]) : again.error().text);
     // Sequences that begin alike and go on differently, token by token side by side.
-    batch_cases cases(out, m, *b->runner, b->sequences, b->alone);
+    batch_cases cases(s, out, m, *b->runner, b->sequences, b->alone);
     cases.add("side by side", [](std::size_t, std::size_t) { return std::size_t{1}; });
     cases.add("in turn", [](std::size_t i, std::size_t step) { return step % 4 == i ? std::size_t{2} : 0; });
   }

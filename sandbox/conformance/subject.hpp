@@ -10,6 +10,7 @@
 
 #include "kernel/checkpoint/checkpoint.hpp"
 #include "sandbox/conformance/conformance.hpp"
+#include "sandbox/conformance/in_a_child.hpp"
 
 namespace troupe::conformance {
 
@@ -27,8 +28,16 @@ class subject {
   const modules::module& module() const { return *module_; }
   const std::vector<named_config>& configs() const { return configs_; }
   void progressed(std::string_view group, std::size_t done, std::size_t total) const {
-    options_.progress(group, done, total);
+    alive_ ? alive_({}) : options_.progress(group, done, total);
   }
+
+  // For what runs in a child of this process: tells that it goes on, and what begins now.
+  void report_life_to(sign_of_life alive) { alive_ = std::move(alive); }
+  void alive(std::string_view what = {}) const {
+    if (alive_) alive_(what);
+  }
+  // A native op, or a step of a small model, that takes longer than one build may take does not end.
+  child_limits limits() const { return {options_.limits.wall, options_.limits.cpu}; }
 
   // In the cell.
   tl::expected<program::verified_program, sandbox::verdict> build(const boost::json::value& config) const;
@@ -37,6 +46,7 @@ class subject {
   const options& options_;
   modules::module_ptr module_;
   std::vector<named_config> configs_;
+  sign_of_life alive_;
 };
 
 // A refusal in the module's own words is an answer like a Program; anything else is a fault.
@@ -49,6 +59,11 @@ struct small_model {
   program::verified_program program;  // with plain weights
   std::shared_ptr<const checkpoint::weights> weights;
 };
+
+// Runs a group in a child of this process: what it runs may crash or hang. That is a failed case then, and what the group has found
+// so far is lost.
+check::group apart(const subject& s, const std::string& name,
+                   const std::function<check::group(const subject&)>& run);
 
 check::group check_table(const subject& s);
 check::group check_programs(const subject& s);

@@ -38,6 +38,7 @@ class Conformance : public testing::Test {
     o.configs = configs;
     o.checkpoint = std::move(checkpoint);
     o.backend = build_folder / "lib" / "libtroupe-cpu.so";
+    o.limits = limits_;
     return run(o, *store);
   }
 
@@ -57,6 +58,7 @@ class Conformance : public testing::Test {
   }
 
   test::temp_folder folder_;
+  sandbox::cell_limits limits_ = options().limits;
 };
 
 TEST_F(Conformance, IsKeptByMixtral) {
@@ -124,6 +126,28 @@ TEST_F(Conformance, WatchesWhatNativeOpsWrite) {
               testing::AnyOf(HasSubstr("output y: writes beside it"), HasSubstr("touches what it may not")));
   EXPECT_THAT(faults_of("touches_others"),
               HasSubstr("state rows: changes that of a sequence which has no rows"));
+}
+
+TEST_F(Conformance, SurvivesNativeOpsThatCrash) {
+  const auto found = faults_of("crashes_in_op");
+  EXPECT_THAT(found, HasSubstr("reference: "));
+  EXPECT_THAT(
+      found,
+      HasSubstr("each sequence alone, 2 thread(s), fast operations: crashed: Segmentation fault (SIGSEGV)"));
+  EXPECT_THAT(found, HasSubstr("batches: "));
+  EXPECT_THAT(found, HasSubstr("states: "));
+  EXPECT_THAT(found, HasSubstr("(native crashes_in_op, layers.0): crashed: Segmentation fault (SIGSEGV)"));
+}
+
+TEST_F(Conformance, SurvivesNativeOpsThatEndTheProcess) {
+  EXPECT_THAT(faults_of("exits_in_op"), HasSubstr("fast operations: ended its process with code 0"));
+}
+
+TEST_F(Conformance, EndsNativeOpsThatDoNotEnd) {
+  limits_.cpu = std::chrono::seconds(1);
+  const auto found = faults_of("loops_in_op");
+  EXPECT_THAT(found, HasSubstr("fast operations: timed out: used 1 s of processor time"));
+  EXPECT_THAT(found, HasSubstr("(native loops_in_op, layers.0): timed out: used 1 s of processor time"));
 }
 
 TEST_F(Conformance, DoesNotRunNativeOpsThatNobodyTrusts) {

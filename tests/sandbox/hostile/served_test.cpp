@@ -129,5 +129,42 @@ TEST(HostileModules, InAFolderOfTheServerAreSkippedWithTheReason) {
   EXPECT_EQ(server.terminate(), 0) << server.log();
 }
 
+// At its start a server looks at every library of its folders, also at those that nobody asks for.
+TEST(HostileModules, InAFolderOfTheServerLeaveItsStreamsAlone) {
+  const test::temp_folder folder;
+  for (const auto& file : std::filesystem::directory_iterator(HOSTILE_MODULES)) {
+    const auto name = file.path().filename();
+    if (name == "start_loops.so") continue;  // would take as long as it may
+    std::filesystem::copy_file(file.path(), folder.path() / name);
+  }
+  test::server_process server(
+      {"--model", TROUPE_SOURCE_DIR "/demo/mixtral-demo", "--set",
+       "modules.folders=[\"" TROUPE_BINARY_DIR "/lib/troupe/modules\", \"" + folder.path().string() + "\"]"});
+  {
+    listener stream(server.endpoint());
+    while (stream.pieces() < 100) std::this_thread::sleep_for(10ms);
+  }
+  EXPECT_THAT(server.log(), ::testing::HasSubstr("claims_walls.so: answers what the cell does not say"));
+  EXPECT_EQ(server.terminate(), 0) << server.log();
+}
+
+// A model whose module is hostile: the server does not start, and says why in one line.
+TEST(HostileModules, ThatAModelNeedsKeepTheServerFromStarting) {
+  for (const char* name : {"segfaults", "exits_0", "goes_back_in_the_build", "allocates_50_gb"}) {
+    const test::temp_folder folder;
+    std::filesystem::create_directory(folder.path() / "modules");
+    std::filesystem::copy_file(std::string(HOSTILE_MODULES "/") + name + ".so",
+                               folder.path() / "modules" / (std::string(name) + ".so"));
+    std::filesystem::copy(TROUPE_SOURCE_DIR "/demo/mixtral-demo", folder.path() / "model");
+    std::filesystem::remove(folder.path() / "model" / "config.json");
+    folder.write("model/config.json", R"({"architectures": ["HostileForCausalLM"], "vocab_size": 4096})");
+    const auto found = testing::run_troupe(
+        {"serve", "--model", (folder.path() / "model").string(), "--listen", "tcp://127.0.0.1:*", "--set",
+         "modules.folders=[\"" + (folder.path() / "modules").string() + "\"]"});
+    EXPECT_EQ(found.status, 2) << name << "\n" << found.out << found.err;
+    EXPECT_THAT(found.err, ::testing::HasSubstr("model model: module hostile 6.6.6: ")) << name;
+  }
+}
+
 }  // namespace
 }  // namespace troupe
