@@ -77,7 +77,9 @@ void stream_state::take(choice& c, const wire::TokenDelta& delta, std::uint64_t 
   take_tokens(c, delta, now_ns);
   if (const auto* usage = delta.usage()) {
     if (!usage_) usage_ = *usage;
-    if (delta.finish() != wire::FinishReason::none) c.counted = usage->generated_tokens();
+    // What was sampled behind a stop string does not count, however many steps one delta tells of.
+    if (delta.finish() != wire::FinishReason::none && !c.text.stop_string())
+      c.counted = usage->generated_tokens();
   }
   if (c.text.stop_string()) {
     end_choice(c, wire::FinishReason::stop);

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -43,6 +44,81 @@ class Stream : public ::testing::Test {
   stream_state::outcome last_;
   transcript seen_;
 };
+
+// How many steps one delta tells of depends on how busy the worker is. What the client is told must not.
+struct stop_case {
+  const char* name;
+  std::string text;
+  std::vector<std::string> strings;
+  bool include = false;
+  std::uint32_t min_tokens = 0;
+};
+
+class StopStrings : public ::testing::TestWithParam<stop_case> {
+ protected:
+  // All that a client is told of the case's text, the end told by the scheduler at its last token.
+  static transcript told(wire::FinishReason finish, bool merged) {
+    const auto& p = GetParam();
+    auto g = id_request({1, 5});
+    g.logprobs = true;
+    stop(g).strings = p.strings;
+    stop(g).include_stop_string = p.include;
+    stop(g).min_tokens = p.min_tokens;
+    auto admitted = admit_it(demo_model(), g);
+    EXPECT_TRUE(admitted) << admitted.error().text;
+    stream_state stream(1, std::move(*admitted), demo_tokenizer());
+    transcript seen;
+    for (const auto& d : deltas_of(ids_of(p.text), finish, merged))
+      seen.read(stream.apply(*packed(d), 5'001'000));
+    return seen;
+  }
+
+ private:
+  static std::vector<delta> deltas_of(std::vector<std::int32_t> ids, wire::FinishReason finish, bool merged) {
+    const bool by_id = finish == stopped;
+    if (by_id) ids.push_back(2);
+    const auto usage = [](std::size_t generated) {
+      return wire::SequenceUsage(2, 1, static_cast<std::uint32_t>(generated), 1'000'000, 2'000'000);
+    };
+    std::vector<delta> list;
+    if (merged)
+      list.push_back({.tokens = ids});
+    else
+      for (const auto id : ids) list.push_back({.tokens = {id}});
+    list.front().usage = usage(1);
+    list.back().finish = finish;
+    list.back().stop_token = by_id ? 2 : -1;
+    list.back().usage = usage(ids.size());
+    return list;
+  }
+};
+
+TEST_P(StopStrings, EndInTheSameFinalWhetherTheTokensComeOneByOneOrAtOnce) {
+  for (const auto finish : {out_of_length, stopped}) {
+    const auto singly = told(finish, false);
+    const auto at_once = told(finish, true);
+    ASSERT_TRUE(singly.final && at_once.final);
+    EXPECT_EQ(singly.text, at_once.text);
+    EXPECT_EQ(singly.tokens, at_once.tokens);
+    const auto one = message<wire::Final>::pack(*singly.final);
+    const auto other = message<wire::Final>::pack(*at_once.final);
+    EXPECT_TRUE(std::ranges::equal(one.bytes(), other.bytes()))
+        << "generated " << singly.final->usage->generated_tokens << " one by one, "
+        << at_once.final->usage->generated_tokens << " at once";
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cases, StopStrings,
+    ::testing::Values(stop_case{"in_the_middle", "one STOP two three four", {"STOP"}},
+                      stop_case{"included", "one STOP two three four", {"STOP"}, true},
+                      stop_case{"across_tokens", "this is the end of it", {"the end", "never"}},
+                      stop_case{"at_the_last_token", "this is the end", {"the end"}},
+                      stop_case{"behind_min_tokens", "stop here and stop there", {"stop"}, false, 4},
+                      stop_case{"unfinished", "this is the end", {"the endless"}},
+                      stop_case{"none", "nothing to be seen", {"STOP"}},
+                      stop_case{"in_half_a_code_point", "a 😀 b 😀 c", {"😀"}}),
+    [](const auto& one) { return std::string(one.param.name); });
 
 TEST_F(Stream, GivesOutTheDecodingOfItsTokens) {
   open(id_request({1, 5}));
