@@ -114,12 +114,15 @@ bool gateway_state::hand_over(const session& s, const request_message& request, 
   return true;
 }
 
+// The scheduler is told at once: the worker may be busy with megabytes of another's text for a while.
 void gateway_state::abandon(const session& s, error_code why) {
   if (s.worker < 0) return;
-  for (auto& m : models)
-    if (const auto worker = static_cast<std::uint32_t>(s.worker);
-        m.model->id == s.model && m.workers.at(worker))
-      self->send(m.workers.at(worker), abandon_atom::value, s.stream, static_cast<std::uint16_t>(why));
+  for (auto& m : models) {
+    if (m.model->id != s.model) continue;
+    if (s.choices > 0 && m.scheduler) self->send(m.scheduler, abort_of(s.stream));
+    if (const auto& worker = m.workers.at(static_cast<std::uint32_t>(s.worker)))
+      self->send(worker, abandon_atom::value, s.stream, static_cast<std::uint16_t>(why));
+  }
 }
 
 void gateway_state::retry_waiting() {

@@ -6,8 +6,9 @@
 //                                                  time was over and the rest was ended with shutting_down
 //            peer            from the supervisor   schedulers, tokenizers and the cache manager
 //   tells    admit, abandon  to a tokenizer        a stream stays with its worker
-//            Abort           to a scheduler        when the worker of a stream is gone
-//            status          to schedulers and the cache manager, with a time limit: a client's ServerStatus and ListModels
+//            Abort           to a scheduler        with every abandon, and when the worker of a stream is gone
+//            status          to schedulers and the cache manager, with a time limit: clients' ServerStatus and ListModels. One
+//                            such round at a time answers all that were asked before it began
 //   owns     nothing that must survive: the table of open requests is the door's
 //   waits    never
 //   workers  without a live worker of its model a request waits for one, for `worker_wait` at most; the open requests of a worker

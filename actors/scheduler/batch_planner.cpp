@@ -12,6 +12,7 @@ batch_planner::batch_planner(const planner_options& options) : options_(options)
 // ---- requests -----------------------------------------------------------------------------------------
 
 void batch_planner::submit(std::uint32_t destination, message<wire::Submit> request, std::uint64_t now_ns) {
+  if (aborted_.contains(request->stream())) return;
   auto owner = std::make_unique<sequence>();
   sequence& s = *owner;
   s.submit = std::move(request);
@@ -52,6 +53,16 @@ void batch_planner::abort(const wire::Abort& request) {
   }
   for (auto i = by_choice_.lower_bound({stream, 0}); i != by_choice_.end() && i->first.first == stream;)
     drop(*(i++)->second);
+  remember_aborted(stream);
+}
+
+// Who aborts may be ahead of who submits, by as long as a tokenizer is busy.
+void batch_planner::remember_aborted(std::uint64_t stream) {
+  if (!aborted_.insert(stream).second) return;
+  aborted_in_order_.push_back(stream);
+  if (aborted_in_order_.size() <= options_.aborts_remembered) return;
+  aborted_.erase(aborted_in_order_.front());
+  aborted_in_order_.pop_front();
 }
 
 void batch_planner::abort_destination(std::uint32_t destination) {

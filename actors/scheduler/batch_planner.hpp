@@ -23,6 +23,7 @@
 #include <optional>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -48,6 +49,7 @@ struct planner_options {
   std::uint64_t unavailable_after_ns = 120'000'000'000;
   // The model is not ready when a step takes longer.
   std::uint64_t step_timeout_ns = 300'000'000'000;
+  std::size_t aborts_remembered = 16'384;  // streams whose abort may arrive before they do
 };
 
 class batch_planner {
@@ -56,6 +58,7 @@ class batch_planner {
 
   // ---- requests ----
   void submit(std::uint32_t destination, message<wire::Submit> request, std::uint64_t now_ns);
+  // A stream that was aborted as a whole is never taken again: its number is not given twice.
   void abort(const wire::Abort& request);
   void abort_destination(std::uint32_t destination);
 
@@ -106,6 +109,7 @@ class batch_planner {
   };
 
   // life of a sequence
+  void remember_aborted(std::uint64_t stream);
   sequence* find(std::uint64_t id);
   void admit(sequence& s);
   void forget(sequence& s);  // it is over
@@ -153,6 +157,8 @@ class batch_planner {
   sequence_list running_;  // in order of arrival
   std::unordered_map<std::uint64_t, sequence*> by_id_;
   std::map<std::pair<std::uint64_t, std::uint32_t>, sequence*> by_choice_;  // stream, choice
+  std::unordered_set<std::uint64_t> aborted_;
+  std::deque<std::uint64_t> aborted_in_order_;
   std::uint64_t next_id_ = 1;
   std::uint64_t next_arrival_ = 1;
   std::uint64_t next_step_ = 1;

@@ -1,7 +1,8 @@
 // Decides which sequences of one model compute what, step by step; batch_planner does the thinking.
 //   hears    Submit       from tokenizer   the sender gets the sequence's tokens in TokenBatches, until an end
 //            Abort        from tokenizer   no answer; nothing more is computed and blocks are free within one step, but what
-//                                          waited for the tokenizer still comes
+//                         and gateway      waited for the tokenizer still comes. A Submit behind the Abort of its stream is
+//                                          dropped: the gateway's comes directly, while the tokenizer may be busy
 //            StepResult   from executor
 //            ModelLoaded  from host        steps run from then on; told on to the cache-manager before its first lease
 //            peer         from supervisor  "executor" and "cache_manager"; others are ignored

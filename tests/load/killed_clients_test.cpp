@@ -186,5 +186,37 @@ TEST(KilledClients, GiveTheirBlocksBackWithinAFewSteps) {
   EXPECT_LE(steps[kills / 2], 4U);
 }
 
+// The worker that has the victim's stream encodes a megabyte for another: what it was told of the death waits behind that.
+TEST(KilledClients, GiveTheirBlocksBackWhileTheirWorkerIsBusy) {
+  test::server_process server(
+      {"--model", TROUPE_SOURCE_DIR "/demo/mixtral-demo", "--set", "tokenizer.workers=1"});
+  const auto watcher = client::connect(server.endpoint());
+  victim v = start_victim(server.endpoint(), "100");
+  wait_for_chunk(v);
+  std::atomic<bool> encoded{false};
+  std::thread other([&] {
+    std::string text;
+    while (text.size() < std::size_t{7} << 20) text += "The lighthouse keeper counted the ships. ";
+    try {
+      static_cast<void>(
+          client::connect(server.endpoint(), {.call_timeout = std::chrono::minutes(5)}).tokenize(text));
+      encoded = true;
+    } catch (const client::failure&) {  // the server is killed with it
+    }
+  });
+  while (watcher.status().open_requests < 2) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  kill(v);
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  bool all_back = false;
+  while (!all_back && !encoded && std::chrono::steady_clock::now() < end) {
+    const auto cache = watcher.status().cache;
+    all_back = cache.free_blocks == cache.blocks;
+  }
+  EXPECT_TRUE(all_back) << "blocks are held until the worker has time";
+  EXPECT_FALSE(encoded) << "the worker was not busy for long enough to show anything";
+  server.signal(SIGKILL);
+  other.join();
+}
+
 }  // namespace
 }  // namespace troupe

@@ -370,6 +370,20 @@ TEST_F(Gateway, AbandonsTheStreamsOfAClientThatIsGone) {
     ASSERT_TRUE(log_.wait_admitted(2));
   }
   ASSERT_TRUE(log_.wait_abandoned(2));
+  ASSERT_TRUE(log_.wait_aborted(2)) << "the scheduler is not told only by a worker, which may be busy";
+}
+
+TEST_F(Gateway, TellsTheSchedulerOfACancelBesideTheWorkerThatMakesItsFinal) {
+  start();
+  auto c = client();
+  c.ask(1, generate_ids({stay_open}));
+  ASSERT_TRUE(log_.wait_admitted(1));
+  wire::CancelT cancel;
+  cancel.target = 1;
+  c.ask(2, cancel);
+  const auto r = c.next();
+  ASSERT_TRUE(r && (*r)->body_as_Final());
+  EXPECT_TRUE(log_.wait_aborted(1));
 }
 
 TEST_F(Gateway, CutsOffAClientThatDoesNotReadWithATypedError) {

@@ -311,6 +311,27 @@ TEST(BatchPlanner, FreesBlocksThatAreGrantedAfterTheAbort) {
   w.expect_everything_free();
 }
 
+TEST(BatchPlanner, TakesNoSequenceOfAStreamThatWasAbortedBefore) {
+  planner_world w;
+  w.abort(1);
+  w.planner->submit(0, test::pack(test::submit_of(1, {.prompt = ids(6)})), w.now);
+  EXPECT_TRUE(w.planner->idle());
+  w.submit(2, {.prompt = ids(6), .max_tokens = 5});
+  w.finish();
+  w.expect_exact(2);
+  w.expect_everything_free();
+}
+
+TEST(BatchPlanner, RemembersAsManyAbortsAsItIsToldTo) {
+  world_options o;
+  o.planner.aborts_remembered = 2;
+  planner_world w(o);
+  for (std::uint64_t s = 1; s <= 3; ++s) w.planner->abort(*test::abort_of(s));
+  for (std::uint64_t s = 1; s <= 3; ++s)
+    w.planner->submit(0, test::pack(test::submit_of(s, {.prompt = ids(4)})), w.now);
+  EXPECT_EQ(w.planner->waiting(), 1u) << "the oldest is forgotten, the others are not";
+}
+
 TEST(BatchPlanner, DropsAllSequencesOfADestinationThatIsGone) {
   planner_world w;
   for (std::uint64_t s = 1; s <= 4; ++s)
