@@ -27,6 +27,8 @@ bool is_overdue(const request_message& request, std::uint64_t received_ns, std::
   return ms != 0 && now >= received_ns && now - received_ns >= ms * 1'000'000;
 }
 
+constexpr std::size_t arrivals_at_the_end = 10'000;  // more than wait at the door; clients may go on sending
+
 constexpr std::string_view going_down =
     "the server is shutting down: send the request to another one, or later";
 
@@ -42,7 +44,7 @@ void gateway_state::start() {
     if (auto alive = caf::actor_cast<caf::strong_actor_ptr>(me))
       caf::anon_send(caf::actor_cast<gateway_actor>(alive), tick_atom::value);
   });
-  take_arrivals();
+  tick(false);
 }
 
 void gateway_state::end_what_was_open() {
@@ -232,7 +234,7 @@ void gateway_state::cut_drain() {
 void gateway_state::shut_down() {
   draining = true;
   stopping = true;
-  take_arrivals();
+  take_arrivals(arrivals_at_the_end);
   cut_drain();
 }
 
@@ -261,10 +263,7 @@ gateway_actor::behavior_type behave(gateway_actor::stateful_pointer<gateway_stat
         state->arrive(client, request, steady_ns());
       },
       [state](const outgoing_batch& batch) { state->forward(batch); },
-      [state](tick_atom) {
-        state->take_arrivals();
-        state->keep_house();
-      },
+      [state](tick_atom) { state->tick(state->self->current_sender() == state->self->ctrl()); },
       [state](drain_atom, std::uint64_t deadline_ms) { return state->drain(deadline_ms); }};
 }
 

@@ -1,5 +1,6 @@
 // The gateway: between the front door and the actors. Knows who asked for what; touches neither text nor tokens.
-//   hears    tick            from the door         takes what has arrived there; also the beat of its housekeeping
+//   hears    tick            from the door         takes some of what has arrived there; also the beat of its housekeeping
+//                            from itself           when there is more at the door: behind what waits in its own mailbox
 //            arrive          from other doors      (client, request): the same for a request that comes as a message
 //            outgoing_batch  from tokenizers       on to the door; `last` closes the request
 //            drain (ms)      from whoever stops    no new work; answered true when all that was open has ended, or false when the
@@ -41,6 +42,7 @@ struct gateway_options {
   std::vector<served_model> models;  // the first one is the default; not empty
   std::string server = "troupe";     // name and version, for Welcome and ServerStatus
   std::chrono::milliseconds status_wait{500};
+  std::size_t inquiries_per_client = 32;  // ListModels and ServerStatus that wait for their answer
   std::chrono::milliseconds worker_wait{10'000};
   std::chrono::milliseconds keep_alive{2'000};  // an open request is told that it is, after that much silence
   std::function<std::vector<gateway::restart_count>()> restarts;  // asked for ServerStatus; may be empty

@@ -9,6 +9,7 @@
 namespace troupe::gateway {
 namespace {
 
+constexpr std::size_t arrivals_in_a_row = 64;  // then it is the turn of what else waits
 constexpr std::uint32_t most_choices = 64;  // of one request, as the tokenizers have it
 
 // Of a Generate that no tokenizer has seen.
@@ -37,8 +38,20 @@ reply_message reused_reply(std::uint64_t id) {
 
 // ---- from clients -----------------------------------------------------------------------------------------
 
-void gateway_state::take_arrivals() {
-  while (auto a = options.door->take()) {
+// While clients send, the door never runs dry: others' replies must have their turn.
+void gateway_state::tick(bool own) {
+  if (own) more_arrivals = false;
+  if (take_arrivals(arrivals_in_a_row) && !more_arrivals) {
+    more_arrivals = true;
+    self->send(gateway_actor{self}, tick_atom::value);
+  }
+  keep_house();
+}
+
+bool gateway_state::take_arrivals(std::size_t at_most) {
+  for (std::size_t taken = 0; taken < at_most; ++taken) {
+    auto a = options.door->take();
+    if (!a) return false;
     switch (a->kind) {
       case arrival::what::request:
         arrive(a->client, a->request, a->received_ns);
@@ -54,6 +67,7 @@ void gateway_state::take_arrivals() {
         break;
     }
   }
+  return true;
 }
 
 void gateway_state::arrive(const std::string& client, const request_message& request,
@@ -142,32 +156,47 @@ void gateway_state::probe(const std::string& client) {
 
 void gateway_state::inquire(const std::string& client, std::uint64_t id, bool whole_server) {
   if (stopping) return refuse_to_start(client, id);
-  auto q = std::make_shared<inquiry>();
-  q->client = client;
-  q->id = id;
-  q->whole_server = whole_server;
-  for (const auto& m : models) q->models.push_back({m.model, m.was_ready, std::nullopt});
-  const auto answered = [this, q] {
-    if (--q->open == 0) report(*q);
+  if (auto& own = inquiries[client]; own < options.inquiries_per_client)
+    ++own;
+  else
+    return reply(client, error_reply(id, error_code::overloaded,
+                                     fmt::format("{} ListModels and ServerStatus of this client wait for "
+                                                 "their answers, as many as may: wait for some",
+                                                 own)));
+  questions.push_back({client, id, whole_server});
+  if (!under_way) gather();
+}
+
+// For all that have asked so far. Who asks meanwhile is answered by the next one, with nothing older than the question.
+void gateway_state::gather() {
+  under_way = std::make_shared<gathering>();
+  auto g = under_way;
+  g->askers = std::exchange(questions, {});
+  for (const auto& m : models) g->models.push_back({m.model, m.was_ready, std::nullopt});
+  const auto answered = [this, g] {
+    if (--g->open > 0) return;
+    report(*g);
+    under_way.reset();
+    if (!questions.empty()) gather();
   };
   for (std::size_t i = 0; i < models.size(); ++i) {
     if (!models[i].scheduler) continue;
-    ++q->open;
+    ++g->open;
     self->request(models[i].scheduler, options.status_wait, status_atom::value)
         .then(
-            [this, q, i, answered](const message<wire::SchedulerStatus>& s) {
-              q->models[i].scheduler = s;
+            [this, g, i, answered](const message<wire::SchedulerStatus>& s) {
+              g->models[i].scheduler = s;
               models[i].was_ready = models[i].was_ready || s->ready();
               answered();
             },
             [answered](const caf::error&) { answered(); });
   }
-  if (whole_server && cache_manager) {
-    ++q->open;
+  if (cache_manager) {
+    ++g->open;
     self->request(cache_manager, options.status_wait, status_atom::value)
         .then(
-            [q, answered](const message<wire::CacheStatus>& s) {
-              q->cache = s;
+            [g, answered](const message<wire::CacheStatus>& s) {
+              g->cache = s;
               answered();
             },
             [answered](const caf::error&) { answered(); });
@@ -175,18 +204,28 @@ void gateway_state::inquire(const std::string& client, std::uint64_t id, bool wh
   answered();
 }
 
-void gateway_state::report(inquiry& q) {
-  if (!q.whole_server) return reply(q.client, model_list_reply(q.id, q.models));
+void gateway_state::report(gathering& g) {
   server_facts facts;
   facts.version = options.server;
   facts.uptime_ms = (steady_ns() - options.door->opened_ns()) / 1'000'000;
   facts.clients = options.door->clients();
   facts.open_requests = static_cast<std::uint32_t>(sessions().size());
   facts.bad_frames = options.door->bad_frames();
-  facts.cache = q.cache;
-  facts.models = std::move(q.models);
+  facts.cache = g.cache;
+  facts.models = std::move(g.models);
   if (options.restarts) facts.restarts = options.restarts();
-  reply(q.client, status_reply(q.id, facts));
+  std::vector<std::pair<std::string, reply_message>> replies;
+  for (const auto& q : g.askers) {
+    replies.emplace_back(q.client,
+                         q.whole_server ? status_reply(q.id, facts) : model_list_reply(q.id, facts.models));
+    forget_inquiry(q.client);
+  }
+  options.door->send(std::move(replies));
+}
+
+void gateway_state::forget_inquiry(const std::string& client) {
+  auto own = inquiries.find(client);
+  if (own != inquiries.end() && --own->second == 0) inquiries.erase(own);
 }
 
 served* gateway_state::find_model(const flatbuffers::String* asked) {

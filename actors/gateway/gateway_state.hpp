@@ -6,6 +6,8 @@
 #include <caf/typed_event_based_actor.hpp>
 #include <caf/typed_response_promise.hpp>
 #include <deque>
+#include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -39,11 +41,16 @@ struct orphan {
   int worker = -1;
 };
 
-// One ServerStatus or ListModels whose answers are being gathered.
+// A ServerStatus or ListModels that waits for its answer.
 struct inquiry {
   std::string client;
   std::uint64_t id = 0;
   bool whole_server = false;
+};
+
+// What schedulers and the cache manager say of themselves, for all that have asked before it began.
+struct gathering {
+  std::vector<inquiry> askers;
   std::size_t open = 1;  // answers that are still to come, and one for the asking itself
   std::vector<model_facts> models;
   std::optional<message<wire::CacheStatus>> cache;
@@ -62,6 +69,10 @@ struct gateway_state {
   cache_manager_actor cache_manager;
   std::deque<parked> waiting;
   std::vector<orphan> orphans;
+  std::vector<inquiry> questions;        // since the gathering began
+  std::shared_ptr<gathering> under_way;  // one at a time: its answers are found among the requests of all
+  std::map<std::string, std::size_t> inquiries;  // by client, of both
+  bool more_arrivals = false;                    // a tick to itself is under way
   bool draining = false;
   bool stopping = false;
   std::uint64_t drain_end_ns = 0;
@@ -78,7 +89,8 @@ struct gateway_state {
   void lose(const caf::actor_addr& who);
 
   // from clients
-  void take_arrivals();
+  void tick(bool own);
+  bool take_arrivals(std::size_t at_most);  // true: that many were there
   void arrive(const std::string& client, const request_message& request, std::uint64_t received_ns);
   void open(const std::string& client, const request_message& request, std::uint64_t received_ns,
             const flatbuffers::String* model, std::uint32_t choices);
@@ -87,7 +99,9 @@ struct gateway_state {
   void end_slow_client(const std::string& client);
   void probe(const std::string& client);
   void inquire(const std::string& client, std::uint64_t id, bool whole_server);
-  void report(inquiry& q);
+  void gather();
+  void report(gathering& g);
+  void forget_inquiry(const std::string& client);
 
   // to workers
   bool hand_over(const session& s, const request_message& request, std::uint64_t received_ns);

@@ -4,9 +4,12 @@
 #include <gmock/gmock.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <caf/actor_cast.hpp>
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
+#include <caf/event_based_actor.hpp>
 #include <caf/scoped_actor.hpp>
 #include <caf/send.hpp>
 #include <caf/typed_event_based_actor.hpp>
@@ -146,6 +149,11 @@ scheduler_actor::behavior_type run_scheduler(scheduler_actor::pointer, stage_log
             s.ready = true;
             return message<wire::SchedulerStatus>::pack(s);
           }};
+}
+
+// Answers no question.
+caf::behavior run_silent_scheduler(caf::event_based_actor* self) {
+  return {[self](status_atom) { return self->make_response_promise(); }};
 }
 
 cache_manager_actor::behavior_type run_cache_manager(cache_manager_actor::pointer) {
@@ -589,6 +597,75 @@ TEST_F(Gateway, ListsModelsThatAreStillLoading) {
   EXPECT_EQ(m->name()->str(), "second");
   EXPECT_EQ(m->state()->str(), "loading");
   EXPECT_EQ(m->context_tokens(), 128U);
+}
+
+TEST_F(Gateway, AnswersAllThatAskWhileItAsks) {
+  start();
+  auto a = client();
+  auto b = client();
+  for (std::uint64_t id = 1; id <= 20; ++id) {
+    a.ask(id, wire::ServerStatusT());
+    b.ask(id, wire::ListModelsT());
+  }
+  for (std::uint64_t id = 1; id <= 20; ++id) {
+    const auto status = a.next();
+    ASSERT_TRUE(status && (*status)->body_as_Status());
+    EXPECT_EQ((*status)->id(), id);
+    EXPECT_EQ((*status)->body_as_Status()->models()->Get(0)->running(), 5U);
+    const auto list = b.next();
+    ASSERT_TRUE(list && (*list)->body_as_ModelList());
+    EXPECT_EQ((*list)->id(), id);
+  }
+}
+
+TEST_F(Gateway, IsOverloadedBeyondTheQuestionsThatAClientMayHaveOpen) {
+  options_.inquiries_per_client = 2;
+  options_.status_wait = 300ms;
+  open();
+  announce("scheduler/0", system_->spawn(run_silent_scheduler));
+  auto c = client();
+  for (std::uint64_t id = 1; id <= 3; ++id) c.ask(id, wire::ListModelsT());
+  const auto refused = c.next();
+  ASSERT_TRUE(refused && (*refused)->body_as_Error());
+  EXPECT_EQ((*refused)->id(), 3U);
+  EXPECT_EQ((*refused)->body_as_Error()->code(), error_code::overloaded);
+  auto other = client();
+  other.ask(1, wire::ListModelsT());
+  for (int i = 0; i < 2; ++i) EXPECT_TRUE((*c.next())->body_as_ModelList());
+  EXPECT_TRUE((*other.next())->body_as_ModelList()) << "another client has questions of its own";
+  c.ask(4, wire::ListModelsT());
+  EXPECT_TRUE((*c.next())->body_as_ModelList()) << "there is room again";
+}
+
+TEST_F(Gateway, ServesOthersWhileAClientAsksWithoutEnd) {
+  start();
+  std::atomic<bool> over{false};
+  std::atomic<std::uint64_t> answers{0};
+  std::thread flooding([&] {
+    raw_client rude(options_.door->endpoints()[0], 0);
+    for (std::uint64_t id = 0; !over;) {
+      for (int i = 0; i < 64; ++i) {
+        ++id;
+        id % 2 == 0 ? rude.ask(id, wire::ListModelsT()) : rude.ask(id, wire::ServerStatusT());
+      }
+      while (!over && rude.next(0ms)) ++answers;
+    }
+  });
+  auto c = client();
+  std::chrono::steady_clock::duration longest{};
+  const auto end = std::chrono::steady_clock::now() + 2s;
+  for (std::uint64_t id = 1; std::chrono::steady_clock::now() < end; ++id) {
+    const auto begin = std::chrono::steady_clock::now();
+    c.ask(id, generate_ids({answer_at_once}));
+    const bool chunk = c.next(10s).has_value();
+    const bool final = chunk && c.next(10s).has_value();
+    longest = std::max(longest, std::chrono::steady_clock::now() - begin);
+    if (!final) break;
+  }
+  over = true;
+  flooding.join();
+  EXPECT_LT(longest, 1s);
+  EXPECT_GT(answers.load(), 0U);
 }
 
 TEST_F(Gateway, SurvivesAThousandMutationsOfAValidRequest) {
