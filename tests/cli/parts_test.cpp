@@ -12,6 +12,7 @@
 #include "cli/conversation.hpp"
 #include "cli/output.hpp"
 #include "cli/sampling_flags.hpp"
+#include "tests/support/temp_folder.hpp"
 
 namespace troupe::cli {
 namespace {
@@ -159,14 +160,13 @@ TEST(Conversation, TwoSlashesAreNoCommand) {
 }
 
 TEST(Conversation, SavesMessagesAsJsonThatGenerateReads) {
-  const auto file =
-      std::filesystem::temp_directory_path() / ("troupe-save-" + std::to_string(::getpid()) + ".json");
+  const test::temp_folder folder;
+  const auto file = folder.path() / "saved.json";
   conversation c({}, "S", "");
   c.answered("Hi", "Hello \"you\"!", {});
   ASSERT_TRUE(c.command("/save " + file.string()));
   std::ifstream in(file);
   const auto saved = boost::json::parse(std::string(std::istreambuf_iterator<char>(in), {}));
-  std::filesystem::remove(file);
   EXPECT_EQ(saved.as_array().size(), 3U);
   EXPECT_EQ(saved.at(2).at("content").as_string(), "Hello \"you\"!");
 }

@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "tests/cli/process.hpp"
+#include "tests/support/temp_folder.hpp"
 
 namespace troupe::testing {
 namespace {
@@ -201,10 +202,11 @@ class ServedTerminal : public Served {
  protected:
   void SetUp() override {
     Served::SetUp();
-    state_ = std::filesystem::temp_directory_path() / ("troupe-state-" + std::to_string(::getpid()));
+    state_ = folder_.path() / "state";
   }
   void TearDown() override { std::filesystem::remove_all(state_); }
   environment own_state() const { return {{"XDG_STATE_HOME", state_.string()}}; }
+  test::temp_folder folder_;
   std::filesystem::path state_;
 };
 

@@ -1,6 +1,7 @@
 #include "actors/gateway/zmq/bind.hpp"
 
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -70,6 +71,21 @@ result<std::string> bind_endpoint(zmq::socket_t& socket, const std::string& endp
                     e.what());
     }
   }
+}
+
+std::optional<socket_file> socket_file_of(const std::string& endpoint) {
+  if (!endpoint.starts_with(ipc)) return std::nullopt;
+  socket_file file{endpoint.substr(ipc.size()), 0, 0};
+  struct stat is {};
+  if (stat(file.path.c_str(), &is) != 0 || !S_ISSOCK(is.st_mode)) return std::nullopt;
+  file.device = is.st_dev;
+  file.number = is.st_ino;
+  return file;
+}
+
+void remove(const socket_file& file) {
+  const auto now = socket_file_of(std::string(ipc) + file.path);
+  if (now && now->device == file.device && now->number == file.number) unlink(file.path.c_str());
 }
 
 }  // namespace troupe::gateway

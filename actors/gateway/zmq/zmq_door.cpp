@@ -72,18 +72,24 @@ class door final : public zmq_door {
   }
 
   ~door() override {
-    if (thread_.joinable()) {
-      closing_ = true;
-      signal_.raise();
-      thread_.join();
-    }
+    door::close();
     zmq_socket_monitor(router_.handle(), nullptr, 0);
+  }
+
+  void close() override {
+    std::lock_guard lock(closing_mutex_);
+    for (const auto& file : std::exchange(files_, {})) remove(file);  // while nobody else can have it
+    if (!thread_.joinable()) return;
+    closing_ = true;
+    signal_.raise();
+    thread_.join();
   }
 
   result<void> bind() {
     for (const auto& endpoint : options_.endpoints) {
       auto bound = bind_endpoint(router_, endpoint);
       if (!bound) return fail(std::move(bound.error()));
+      if (auto file = socket_file_of(*bound)) files_.push_back(std::move(*file));
       endpoints_.push_back(std::move(*bound));
     }
     if (endpoints_.empty()) return fail(error_code::bad_config, "server.listen: no endpoint to listen at");
@@ -174,6 +180,8 @@ class door final : public zmq_door {
   std::atomic<std::uint64_t> bad_frames_{0};
   std::atomic<std::uint32_t> clients_{0};
   std::atomic<bool> closing_{false};
+  std::mutex closing_mutex_;
+  std::vector<socket_file> files_;
   std::thread thread_;
 };
 

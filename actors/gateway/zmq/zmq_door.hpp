@@ -61,7 +61,10 @@ struct arrival {
 
 class zmq_door {
  public:
-  virtual ~zmq_door() = default;  // sends what is owed, for at most `linger`, and closes the socket
+  virtual ~zmq_door() = default;  // closes, and waits until what is owed has been sent, for at most `linger`
+
+  // Takes and sends nothing more behind what it was given so far; removes the files of ipc endpoints. Any thread, and more than once.
+  virtual void close() {}
 
   virtual const std::vector<std::string>& endpoints() const = 0;  // as bound, with real ports
 

@@ -1,6 +1,5 @@
 // The ZeroMQ door over real loopback sockets, with a listener in place of the gateway.
 #include <gmock/gmock.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -13,17 +12,13 @@
 #include "actors/gateway/zmq/zmq_door.hpp"
 #include "kernel/telemetry/log.hpp"
 #include "tests/actors/gateway/raw_client.hpp"
+#include "tests/support/temp_folder.hpp"
 
 namespace troupe::gateway::testing {
 namespace {
 
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
-
-std::string ipc_path(const std::string& name) {
-  return (std::filesystem::temp_directory_path() / ("troupe-" + std::to_string(::getpid()) + "-" + name))
-      .string();
-}
 
 door_options loopback() {
   door_options o;
@@ -82,6 +77,7 @@ class listener {
 class Door : public ::testing::Test {
  protected:
   static void SetUpTestSuite() { ASSERT_TRUE(log::configure({.least = log::level::off})); }
+  std::string ipc_path(const std::string& name) const { return (folder_.path() / name).string(); }
   std::shared_ptr<zmq_door> open(const door_options& o = loopback()) {
     auto opened = open_zmq_door(o);
     EXPECT_TRUE(opened) << opened.error().text;
@@ -95,6 +91,8 @@ class Door : public ::testing::Test {
       if ((*r)->id() == id && (*r)->body_as_ModelList()) return true;
     }
   }
+
+  test::temp_folder folder_;
 };
 
 TEST_F(Door, TellsTheRealPortOfAFreeOne) {
@@ -142,6 +140,32 @@ TEST_F(Door, TakesAnIpcPathThatADeadServerLeftBehind) {
   o.endpoints = {"ipc://" + ipc_path("left")};
   { std::ofstream(ipc_path("left")) << ""; }
   EXPECT_TRUE(open_zmq_door(o));
+}
+
+TEST_F(Door, RemovesTheFileOfAnIpcEndpointWhenItCloses) {
+  const auto path = ipc_path("own");
+  auto o = loopback();
+  o.endpoints = {"ipc://" + path};
+  auto door = open(o);
+  ASSERT_TRUE(std::filesystem::exists(path));
+  door->close();
+  EXPECT_FALSE(std::filesystem::exists(path)) << "closed, though somebody still holds it";
+  door = open(o);
+  door.reset();
+  EXPECT_FALSE(std::filesystem::exists(path));
+}
+
+TEST_F(Door, LeavesTheFileOfAnotherThatHasTakenItsPlace) {
+  const auto path = ipc_path("replaced");
+  auto o = loopback();
+  o.endpoints = {"ipc://" + path};
+  auto first = open(o);
+  std::filesystem::remove(path);
+  const auto second = open(o);
+  first.reset();
+  listener l(second);
+  raw_client client(o.endpoints[0]);
+  EXPECT_TRUE(still_answers(client));
 }
 
 TEST_F(Door, NamesAnEndpointThatIsNone) {

@@ -2,7 +2,6 @@
 #include "actors/gateway/gateway.hpp"
 
 #include <gmock/gmock.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -23,6 +22,7 @@
 #include "kernel/telemetry/log.hpp"
 #include "tests/actors/gateway/raw_client.hpp"
 #include "tests/support/demo_model.hpp"
+#include "tests/support/temp_folder.hpp"
 
 namespace troupe::gateway::testing {
 namespace {
@@ -395,7 +395,8 @@ TEST_F(Gateway, TellsTheSchedulerOfACancelBesideTheWorkerThatMakesItsFinal) {
 }
 
 TEST_F(Gateway, CutsOffAClientThatDoesNotReadWithATypedError) {
-  const auto path = "ipc:///tmp/troupe-gateway-slow-" + std::to_string(::getpid());
+  const test::temp_folder folder;
+  const auto path = "ipc://" + (folder.path() / "socket").string();
   door_options_.endpoints.push_back(path);
   door_options_.socket_messages = 4;
   door_options_.outbox_messages = 20;

@@ -3,7 +3,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
@@ -14,6 +13,7 @@
 
 #include "cli/check/goldens.hpp"
 #include "kernel/config/paths.hpp"
+#include "tests/support/temp_folder.hpp"
 
 namespace troupe::check {
 namespace {
@@ -34,8 +34,7 @@ std::string read_file(const fs::path& file) {
 class Check : public ::testing::Test {
  protected:
   void SetUp() override {
-    folder_ = fs::temp_directory_path() / ("troupe-check-" + std::to_string(::getpid()));
-    fs::create_directories(folder_);
+    folder_ = own_.path();
     fs::copy(source / "tests/golden/mixtral", goldens(),
              fs::copy_options::recursive | fs::copy_options::overwrite_existing);
     const auto paths = config::install_at(TROUPE_BINARY_DIR);
@@ -46,7 +45,6 @@ class Check : public ::testing::Test {
     ASSERT_TRUE(store);
     ASSERT_THAT(registry_.add_folder(*store, paths.modules), IsEmpty());
   }
-  void TearDown() override { fs::remove_all(folder_); }
 
   fs::path goldens() const { return folder_ / "mixtral"; }
 
@@ -78,6 +76,7 @@ class Check : public ::testing::Test {
     return none;
   }
 
+  test::temp_folder own_;
   fs::path folder_;
   options options_;
   modules::registry registry_;
