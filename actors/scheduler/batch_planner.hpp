@@ -40,7 +40,7 @@ struct planner_options {
   std::uint32_t queue_limit = 1024;  // sequences that wait; those that go back to the queue do not count
   std::uint32_t plans_in_flight = 2;
   std::uint32_t lease_ahead = 8;  // tokens; blocks are asked for that early
-  // No step is planned while that many tokens wait for one destination that does not take them.
+  // The sequences of a destination stand still while that many tokens wait for it and it does not take them.
   std::uint32_t backlog_tokens = 16'384;
   std::uint32_t max_failures =
       3;                         // executors that may end with a sequence in flight before it is given up ...
@@ -123,6 +123,7 @@ class batch_planner {
   void forget_flights();
 
   // making a plan
+  bool held_up(const sequence& s) const;
   const sequence* suspect() const;  // has to run alone; null = all may run
   bool only_in_flight(const sequence& s) const;
   void collect_growth(std::vector<sequence*>& out, bool& urgent);

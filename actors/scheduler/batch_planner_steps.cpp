@@ -93,10 +93,15 @@ message<wire::Lease> batch_planner::write_lease(const std::vector<sequence*>& it
 
 // ---- plans --------------------------------------------------------------------------------------------
 
+// Whoever wants its tokens has too many waiting already.
+bool batch_planner::held_up(const sequence& s) const {
+  return writer_.backlog(s.destination) >= options_.backlog_tokens;
+}
+
 // The cache is full and a sequence cannot go on: first nothing is leased ahead any more, then the newest gives its blocks back.
 void batch_planner::make_room(std::uint64_t now_ns) {
   if (lease_under_way_) return;
-  const auto stuck = [](const auto& s) { return s->refused && s->starved(); };
+  const auto stuck = [this](const auto& s) { return s->refused && s->starved() && !held_up(*s); };
   const auto first = std::ranges::find_if(running_, stuck);
   if (first == running_.end()) return;
   if ((*first)->tight) return preempt(*running_.back(), now_ns);
@@ -107,8 +112,8 @@ void batch_planner::make_room(std::uint64_t now_ns) {
 }
 
 const sequence* batch_planner::suspect() const {
-  const auto found =
-      std::ranges::find_if(running_, [this](const auto& s) { return s->failures >= options_.suspicious; });
+  const auto found = std::ranges::find_if(
+      running_, [this](const auto& s) { return s->failures >= options_.suspicious && !held_up(*s); });
   return found == running_.end() ? nullptr : found->get();
 }
 
@@ -121,7 +126,7 @@ bool batch_planner::only_in_flight(const sequence& s) const {
 void batch_planner::plan_decodes(sent_plan& plan, const sequence* alone) {
   decodes_.clear();
   for (auto& s : running_) {
-    if (alone != nullptr && s.get() != alone) continue;
+    if ((alone != nullptr && s.get() != alone) || held_up(*s)) continue;
     if (!s->may_decode() || s->planned >= s->leased) continue;
     decodes_.push_back(s->id.value);
     ++s->planned;
@@ -135,7 +140,7 @@ void batch_planner::plan_chunks(sent_plan& plan, const sequence* alone, std::uin
   const auto decodes = static_cast<std::uint32_t>(decodes_.size());
   std::uint32_t budget = options_.step_tokens > decodes ? options_.step_tokens - decodes : 1;
   for (auto& s : running_) {
-    if (s->decoding || budget == 0 || (alone != nullptr && s.get() != alone)) continue;
+    if (s->decoding || budget == 0 || (alone != nullptr && s.get() != alone) || held_up(*s)) continue;
     const std::uint32_t tokens = std::min(budget, s->size() - s->planned);
     chunks_.emplace_back(s->id.value, s->planned, tokens);
     budget -= tokens;
@@ -150,7 +155,6 @@ void batch_planner::plan_chunks(sent_plan& plan, const sequence* alone, std::uin
 
 std::optional<message<wire::StepPlan>> batch_planner::next_plan(std::uint64_t now_ns) {
   if (!ready() || in_flight_.size() >= options_.plans_in_flight) return std::nullopt;
-  if (writer_.backlog() >= options_.backlog_tokens) return std::nullopt;
   make_room(now_ns);
   const sequence* alone = suspect();
   if (alone != nullptr && !only_in_flight(*alone)) return std::nullopt;

@@ -102,11 +102,9 @@ void token_writer::forget(std::uint32_t number) {
   if (number < destinations_.size()) destinations_[number].reset();
 }
 
-std::uint32_t token_writer::backlog() const {
-  std::uint32_t most = 0;
-  for (const auto& d : destinations_)
-    if (d != nullptr) most = std::max(most, d->tokens);
-  return most;
+std::uint32_t token_writer::backlog(std::uint32_t number) const {
+  return number < destinations_.size() && destinations_[number] != nullptr ? destinations_[number]->tokens
+                                                                           : 0;
 }
 
 }  // namespace troupe

@@ -40,8 +40,8 @@ class token_writer {
   // The destination is gone: nothing waits for it any more.
   void forget(std::uint32_t destination);
 
-  // Tokens that wait, for the destination that most wait for.
-  std::uint32_t backlog() const;
+  // Tokens that wait for the destination.
+  std::uint32_t backlog(std::uint32_t destination) const;
 
  private:
   struct delta {

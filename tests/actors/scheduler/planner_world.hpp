@@ -40,7 +40,7 @@ struct world_options {
   planner_options planner;
   recall_options device;
   bool prefix_caching = true;
-  bool slow_reader = false;  // takes a batch of tokens only as an event of its own
+  bool slow_reader = false;  // destination 0 takes a batch of tokens only as an event of its own
 };
 
 class planner_world {
@@ -277,7 +277,7 @@ class planner_world {
     planner->take_tokens(batches);
     for (const auto& b : batches) {
       for (const auto* d : *b.batch->deltas()) take(*d);
-      if (options.slow_reader)
+      if (options.slow_reader && b.destination == 0)
         ++batches_unread;
       else
         planner->tokens_taken(b.destination);

@@ -401,6 +401,26 @@ TEST(BatchPlanner, PlansNoMoreWhileTooMuchWaitsForAReaderAndGoesOnBehindIt) {
   w.expect_exact(1);
 }
 
+TEST(BatchPlanner, LeavesOutOnlyTheSequencesOfAReaderThatDoesNotKeepUp) {
+  world_options o;
+  o.slow_reader = true;
+  o.planner.backlog_tokens = 4;
+  planner_world w(o);
+  w.submit(1, {.prompt = ids(5), .seed = 1, .max_tokens = 50});
+  const recall_request other{.prompt = ids(6), .seed = 2, .max_tokens = 50};
+  w.streams[2].request = other;
+  w.planner->submit(1, test::pack(test::submit_of(2, other)), w.now);
+  w.pump();
+  while (w.serve_cache() || w.run_plan() || w.take_result()) {
+  }
+  w.expect_exact(2);
+  EXPECT_LT(w.streams[1].tokens.size(), 50u);
+  EXPECT_EQ(w.planner->running(), 1u);
+  w.finish();
+  w.expect_exact(1);
+  w.expect_everything_free();
+}
+
 TEST(BatchPlanner, IsNotHeldUpByAReaderThatIsGone) {
   world_options o;
   o.slow_reader = true;
