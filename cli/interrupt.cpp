@@ -1,9 +1,13 @@
 #include "cli/interrupt.hpp"
 
+#include <poll.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <chrono>
+#include <cstdint>
 #include <utility>
 
 #include "cli/commands.hpp"
@@ -15,14 +19,24 @@ namespace {
 std::atomic<int> count{0};
 static_assert(std::atomic<int>::is_always_lock_free);
 
+// Readable since the first Ctrl-C. The signal may come before a wait begins, and on any thread: neither loses it.
+int pressed_event() {
+  static const int descriptor = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  return descriptor;
+}
+
 extern "C" void on_interrupt(int) {
   if (++count >= 3) _exit(exit_interrupted);
+  const int before = errno;
+  const std::uint64_t one = 1;
+  static_cast<void>(::write(pressed_event(), &one, sizeof one) > 0);
+  errno = before;
 }
 
 }  // namespace
 
 interrupt_guard::interrupt_guard() {
-  count = 0;
+  clear();  // makes the event, too
   struct sigaction action {};
   action.sa_handler = on_interrupt;
   sigemptyset(&action.sa_mask);
@@ -40,6 +54,16 @@ bool interrupt_guard::pressed() {
 
 void interrupt_guard::clear() {
   count = 0;
+  std::uint64_t times = 0;
+  static_cast<void>(::read(pressed_event(), &times, sizeof times) > 0);
+}
+
+bool interrupt_guard::wait_for(int descriptor) {
+  while (!pressed()) {
+    pollfd both[2] = {{descriptor, POLLIN, 0}, {pressed_event(), POLLIN, 0}};
+    if (::poll(both, 2, -1) > 0 && both[0].revents != 0) return !pressed();
+  }
+  return false;
 }
 
 cancel_on_interrupt::cancel_on_interrupt(std::function<void()> cancel)

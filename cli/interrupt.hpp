@@ -1,5 +1,5 @@
-// Ctrl-C as something to ask about instead of the end of the process. While one lives, SIGINT only sets a mark and
-// interrupts a blocking read; three without a clear() in between end the process.
+// Ctrl-C as something to ask about instead of the end of the process. While one lives, SIGINT only sets a mark that can be
+// waited for; three without a clear() in between end the process.
 #pragma once
 
 #include <condition_variable>
@@ -20,6 +20,8 @@ class interrupt_guard {
   // Has it been pressed since the last clear()?
   static bool pressed();
   static void clear();
+  // Waits until `descriptor` can be read (or is at its end). False: Ctrl-C, pressed at any time since the last clear().
+  static bool wait_for(int descriptor);
 
  private:
   struct sigaction before_ {};

@@ -1,7 +1,6 @@
 #include "cli/line_reader.hpp"
 
 #include <histedit.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -21,7 +20,7 @@ int read_character(EditLine* editor, wchar_t* out) {
   (void)editor;
   std::mbstate_t state{};
   while (true) {
-    if (interrupt_guard::pressed()) return errno = EINTR, -1;
+    if (!interrupt_guard::wait_for(STDIN_FILENO)) return errno = EINTR, -1;
     char byte = 0;
     const ssize_t n = ::read(STDIN_FILENO, &byte, 1);
     if (n == 0) return 0;
@@ -123,9 +122,10 @@ class plain_reader : public line_reader {
         held_.erase(0, end + 1);
         return outcome::line;
       }
+      if (!interrupt_guard::wait_for(STDIN_FILENO)) return interrupt_guard::clear(), outcome::interrupted;
       char buffer[4096];
       const ssize_t n = ::read(STDIN_FILENO, buffer, sizeof buffer);
-      if (n < 0 && interrupt_guard::pressed()) return interrupt_guard::clear(), outcome::interrupted;
+      if (n < 0 && errno == EINTR) continue;
       if (n > 0) {
         held_.append(buffer, static_cast<std::size_t>(n));
       } else if (held_.empty()) {

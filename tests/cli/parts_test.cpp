@@ -1,15 +1,23 @@
 // What commands share, without a process, a terminal or a server.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <unistd.h>
 
 #include <boost/json/parse.hpp>
+#include <chrono>
 #include <cmath>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <string_view>
+#include <thread>
 
 #include "cli/answer_writer.hpp"
 #include "cli/conversation.hpp"
+#include "cli/interrupt.hpp"
+#include "cli/line_reader.hpp"
 #include "cli/output.hpp"
 #include "cli/sampling_flags.hpp"
 #include "tests/support/temp_folder.hpp"
@@ -37,6 +45,53 @@ TEST(Output, ReplacesBytesThatAreNoUtf8) {
   EXPECT_EQ(valid_utf8("a\xE2\x82z"), "a\xEF\xBF\xBD\xEF\xBF\xBDz");
   EXPECT_EQ(valid_utf8("\xC0\x80"), "\xEF\xBF\xBD\xEF\xBF\xBD") << "an overlong form";
   EXPECT_EQ(valid_utf8("\xED\xA0\x80"), "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD") << "a surrogate";
+}
+
+// Standard input that a test writes.
+class piped_input {
+ public:
+  piped_input() : before_(::dup(STDIN_FILENO)) {
+    EXPECT_EQ(::pipe(ends_), 0);
+    ::dup2(ends_[0], STDIN_FILENO);
+  }
+  ~piped_input() {
+    ::dup2(before_, STDIN_FILENO);
+    for (const int d : {before_, ends_[0], ends_[1]}) ::close(d);
+  }
+  piped_input(const piped_input&) = delete;
+  piped_input& operator=(const piped_input&) = delete;
+  void write(std::string_view text) const {
+    EXPECT_EQ(::write(ends_[1], text.data(), text.size()), static_cast<ssize_t>(text.size()));
+  }
+
+ private:
+  int before_;
+  int ends_[2] = {-1, -1};
+};
+
+TEST(LineReader, HearsACtrlCThatCameBeforeItWaits) {
+  const interrupt_guard guard;
+  const piped_input input;
+  const auto lines = make_plain_reader();
+  std::raise(SIGINT);
+  std::string line;
+  EXPECT_EQ(lines->read(line), line_reader::outcome::interrupted);
+  EXPECT_FALSE(interrupt_guard::pressed());
+  input.write("next\n");
+  EXPECT_EQ(lines->read(line), line_reader::outcome::line);
+  EXPECT_EQ(line, "next");
+}
+
+TEST(LineReader, HearsACtrlCThatInterruptsAnotherThread) {
+  const interrupt_guard guard;
+  const piped_input input;
+  std::thread other([] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    pthread_kill(pthread_self(), SIGINT);
+  });
+  std::string line;
+  EXPECT_EQ(make_plain_reader()->read(line), line_reader::outcome::interrupted);
+  other.join();
 }
 
 TEST(SamplingFlags, LeaveSamplingToTheServerIfNothingWasGiven) {

@@ -3,10 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <boost/json/parse.hpp>
+#include <chrono>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <thread>
 
 #include "tests/cli/process.hpp"
 #include "tests/support/temp_folder.hpp"
@@ -157,6 +160,22 @@ TEST_F(Served, GenerateInterruptedSaysSoByItsStatus) {
   ASSERT_TRUE(t.wait_for("was")) << t.screen();
   t.type("\x03");
   EXPECT_EQ(t.wait_for_end(), 130) << t.screen();
+}
+
+TEST(Interrupt, EndsACommandWithTheThirdCtrlCIfTheServerDoesNotAnswerTheFirst) {
+  const served_model server;
+  ASSERT_TRUE(server.ready()) << server.log();
+  terminal_session t({"generate", "--endpoint", server.endpoint(), "--raw", "--ignore-eos", "-m", "3500",
+                      "-t", "0", "Once upon a time there"});
+  ASSERT_TRUE(t.wait_for("was")) << t.screen();
+  server.signal(SIGSTOP);
+  for (int presses = 0; presses < 3; ++presses) {
+    t.type("\x03");
+    ASSERT_TRUE(t.wait_for("^C")) << t.screen();                  // the terminal's own echo
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));  // two that wait are one
+  }
+  EXPECT_EQ(t.wait_for_end(), 130) << t.screen();
+  server.signal(SIGCONT);
 }
 
 TEST_F(Served, ModelsAndStatusAreShown) {
