@@ -11,6 +11,7 @@
 namespace troupe {
 
 inline constexpr std::uint16_t protocol_version = 1;  // the one that is spoken
+inline constexpr std::uint32_t most_choices = 64;     // n of a Generate
 
 using reply_message = message<wire::ServerReply>;
 

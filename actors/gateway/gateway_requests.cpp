@@ -10,7 +10,10 @@ namespace troupe::gateway {
 namespace {
 
 constexpr std::size_t arrivals_in_a_row = 64;  // then it is the turn of what else waits
-constexpr std::uint32_t most_choices = 64;  // of one request, as the tokenizers have it
+
+std::string_view name_of(const wire::Hello& hello) {
+  return hello.client() ? hello.client()->string_view() : std::string_view{};
+}
 
 // Of a Generate that no tokenizer has seen.
 reply_message cancelled_reply(std::uint64_t id, std::uint32_t choices) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "actors/replies.hpp"
 #include "actors/tokenizer/chat_template.hpp"
 #include "actors/tokenizer/tokenizer.hpp"
 #include "kernel/checkpoint/checkpoint.hpp"
@@ -30,7 +31,7 @@ struct text_model {
 };
 
 struct admission_limits {
-  std::uint32_t choices = 64;
+  std::uint32_t choices = most_choices;
   std::uint32_t top_logprobs = 20;
   std::size_t stop_strings = 64;
   std::size_t stop_string_bytes = 1024;
