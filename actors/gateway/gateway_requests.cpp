@@ -80,6 +80,7 @@ void gateway_state::arrive(const std::string& client, const request_message& req
     return reply(client, reused_reply(r.id()));
   switch (r.body_type()) {
     case wire::RequestBody::Hello:
+      log::debug("gateway", "hello", {{"client", quotable(name_of(*r.body_as_Hello()))}});
       return reply(client, answer_hello(r.id(), *r.body_as_Hello(), options.server));
     case wire::RequestBody::Generate:
       if (const auto n = r.body_as_Generate()->n(); n < 1 || n > most_choices)

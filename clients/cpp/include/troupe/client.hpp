@@ -153,7 +153,7 @@ struct model_info {
   std::uint32_t context_tokens = 0;
   std::uint32_t vocabulary = 0;
   std::uint64_t parameters = 0;
-  std::string state;  // loading, ready, recovering, failed
+  std::string state;  // loading, ready, recovering
   std::uint32_t waiting = 0;
   std::uint32_t running = 0;
   std::uint64_t generated_tokens = 0;
