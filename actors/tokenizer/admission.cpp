@@ -160,6 +160,10 @@ result<encoded_prompt> encode_prompt(const text_model& model, wire::Prompt type,
   return encoded;
 }
 
+std::uint64_t deadline_of(const wire::Generate& request, std::uint64_t received_ns) {
+  return request.deadline_ms() == 0 ? 0 : received_ns + std::uint64_t{request.deadline_ms()} * 1'000'000;
+}
+
 result<admitted_request> admit(const text_model& model, std::uint64_t request_id,
                                const wire::Generate& request, std::uint64_t received_ns,
                                const std::function<std::uint64_t()>& draw_seed,
@@ -191,8 +195,7 @@ result<admitted_request> admit(const text_model& model, std::uint64_t request_id
   if (request.logprobs()) out.top_logprobs = static_cast<std::int32_t>(request.top_logprobs());
   out.prompt_logprobs = request.prompt_logprobs();
   out.received_ns = received_ns;
-  if (request.deadline_ms() != 0)
-    out.deadline_ns = received_ns + std::uint64_t{request.deadline_ms()} * 1'000'000;
+  out.deadline_ns = deadline_of(request, received_ns);
   return out;
 }
 

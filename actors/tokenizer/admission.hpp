@@ -59,6 +59,9 @@ struct admitted_request {
   std::uint64_t deadline_ns = 0;  // 0 = none
 };
 
+// On the steady clock, in nanoseconds; 0 = none.
+std::uint64_t deadline_of(const wire::Generate& request, std::uint64_t received_ns);
+
 // `draw_seed` is asked if the request brings no seed. Errors, each naming field, found and allowed:
 // invalid_request, context_exceeded (both numbers), template_failed.
 result<admitted_request> admit(const text_model& model, std::uint64_t request_id,

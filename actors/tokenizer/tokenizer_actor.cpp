@@ -100,6 +100,11 @@ void tokenizer_state::admit(std::uint64_t stream, const message<wire::ClientRequ
 
 void tokenizer_state::open(std::uint64_t stream, std::uint64_t request, const wire::Generate& body,
                            std::uint64_t received_ns) {
+  if (const auto deadline = text::deadline_of(body, received_ns);
+      deadline != 0 && options.now_ns() >= deadline)
+    return answer(stream, error_reply(request, error_code::deadline_exceeded,
+                                      "the request's deadline passed while it waited for its prompt to be "
+                                      "encoded: allow more time, or try again later"));
   auto admitted = text::admit(model, request, body, received_ns, options.draw_seed, options.limits);
   if (!admitted) return answer(stream, error_reply(request, admitted.error()));
   try {

@@ -1,7 +1,8 @@
 // One worker of a model's tokenizer pool: text to tokens on the way in, tokens to text on the way out. A stream stays with
 // the worker that admitted it.
 //   hears    admit (stream, request, received_ns)  from gateway    Generate, Tokenize or Detokenize; replies go to the
-//                                                                  asker as outgoing_batch, exactly one of them `last`
+//                                                                  asker as outgoing_batch, exactly one of them `last`; a
+//                                                                  Generate whose deadline has passed is not begun
 //            abandon (stream, why)                 from gateway    ends it: cancelled with a Final, others with an Error
 //            TokenBatch                            from scheduler  one outgoing_batch to the gateway per TokenBatch
 //            peer                                  from supervisor "scheduler/<m>"

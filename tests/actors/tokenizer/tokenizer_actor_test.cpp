@@ -136,6 +136,22 @@ TEST_F(Worker, AnswersABadRequestWithOneLastError) {
   EXPECT_THAT(first_.submits, IsEmpty());
 }
 
+TEST_F(Worker, DoesNotBeginWithARequestWhoseDeadlineHasPassed) {  // received at 1 ms, and it is 5 ms now
+  auto late = text_request("hello");
+  late.deadline_ms = 4;
+  admit(1, std::move(late));
+  ASSERT_THAT(out_, SizeIs(1));
+  EXPECT_TRUE(out_[0].last);
+  ASSERT_TRUE(out_[0].reply->body_as_Error());
+  EXPECT_EQ(out_[0].reply->body_as_Error()->code(), error_code::deadline_exceeded);
+  EXPECT_THAT(first_.submits, IsEmpty());
+  auto in_time = text_request("hello");
+  in_time.deadline_ms = 5;
+  admit(2, std::move(in_time));
+  ASSERT_THAT(first_.submits, SizeIs(1));
+  EXPECT_EQ(first_.submits[0]->deadline_ns(), 6'000'000U);
+}
+
 TEST_F(Worker, PutsWhatAStepBroughtIntoOneBatchAndMarksTheLastReply) {
   admit(1, id_request({1, 5}), 11);
   admit(2, id_request({1, 6}), 12);
