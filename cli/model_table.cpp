@@ -30,7 +30,8 @@ boost::json::array models_json(const std::vector<client::model_info>& models) {
                                       {"vocabulary", m.vocabulary},
                                       {"running", m.running},
                                       {"waiting", m.waiting},
-                                      {"generated_tokens", m.generated_tokens}});
+                                      {"generated_tokens", m.generated_tokens},
+                                      {"steps", m.steps}});
   return out;
 }
 

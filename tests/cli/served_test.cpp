@@ -183,7 +183,10 @@ TEST_F(Served, ModelsAndStatusAreShown) {
   const auto models = run_json({"models", "--json"});
   EXPECT_EQ(models.at("models").at(0).at("state").as_string(), "ready");
   EXPECT_THAT(run({"status"}).out, HasSubstr("blocks in use"));
-  EXPECT_GT(run_json({"status", "--json"}).at("cache").at("blocks").to_number<int>(), 0);
+  ASSERT_EQ(run({"generate", "-m", "2", "Hi"}).status, 0);
+  const auto status = run_json({"status", "--json"});
+  EXPECT_GT(status.at("cache").at("blocks").to_number<int>(), 0);
+  EXPECT_GT(status.at("models").at(0).at("steps").to_number<int>(), 0);
 }
 
 TEST_F(Served, TokenizeAgreesWithTheFolder) {
@@ -223,7 +226,6 @@ class ServedTerminal : public Served {
     Served::SetUp();
     state_ = folder_.path() / "state";
   }
-  void TearDown() override { std::filesystem::remove_all(state_); }
   environment own_state() const { return {{"XDG_STATE_HOME", state_.string()}}; }
   test::temp_folder folder_;
   std::filesystem::path state_;
