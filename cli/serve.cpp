@@ -3,7 +3,9 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -27,6 +29,8 @@ namespace troupe::cli {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr auto at_once = std::chrono::seconds(1);  // for actors to end after a second signal
 
 struct serve_options {
   std::string config_file;
@@ -111,6 +115,14 @@ void announce(const server& running, bool demo) {
   std::fflush(stdout);
 }
 
+// The end of a process whose actors do not end: its destructors would wait for them.
+[[noreturn]] void leave(server& running, int status, bool all_finished) {
+  running.close_endpoints();
+  log::info("serve", "stopped", {{"all_finished", all_finished}});
+  std::fflush(nullptr);
+  std::_Exit(status);
+}
+
 // Drains on a thread of its own, so that this one hears a second signal.
 bool drain(server& running, std::chrono::milliseconds deadline, const signal_wait& signals) {
   log::info("serve", "draining", {{"deadline_s", static_cast<double>(deadline.count()) / 1000}});
@@ -121,12 +133,22 @@ bool drain(server& running, std::chrono::milliseconds deadline, const signal_wai
     done = true;
     signals.wake();
   });
+  std::optional<std::chrono::steady_clock::time_point> patience;  // since the second signal
   while (!done) {
-    if (signals.wait() == signal_wait::event::wake) continue;
-    log::warning("serve", "second signal: stopping at once");
-    running.stop_now();
+    switch (patience ? signals.wait_until(*patience) : signals.wait()) {
+      case signal_wait::event::wake:
+        break;
+      case signal_wait::event::timeout:
+        leave(running, exit_ok, false);
+      case signal_wait::event::stop_signal:
+        if (patience) break;
+        log::warning("serve", "second signal: stopping at once");
+        patience = std::chrono::steady_clock::now() + at_once;
+        running.stop_now();
+    }
   }
   worker.join();
+  if (running.is_stuck()) leave(running, exit_ok, in_time);
   return in_time;
 }
 
@@ -157,7 +179,12 @@ int serve(const serve_options& options, const context& shared) {
   while (true) {
     const auto event = signals.wait();
     const std::lock_guard lock(guard);
-    if (given_up) return report({error_code::internal, "the server has given up: " + *given_up});
+    if (given_up) {
+      const int status = report({error_code::internal, "the server has given up: " + *given_up});
+      (*running)->drain_and_stop({});
+      if ((*running)->is_stuck()) leave(**running, status, false);
+      return status;
+    }
     if (event == signal_wait::event::stop_signal) break;
   }
   const bool in_time = drain(**running, wanted->server.drain, signals);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <atomic>
 #include <caf/actor_cast.hpp>
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
@@ -22,6 +23,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr auto drain_slack = std::chrono::seconds(3);
 constexpr std::size_t framework_threads = 2;  // for actors without a thread of their own; they never block
 
 // Everything is set here: the framework's own reading of arguments and files stays out.
@@ -120,24 +122,32 @@ struct server::parts {
   // Waits until the supervisor has stopped everything. No actor is left in a scope when the framework waits for the last one.
   void stop() {
     if (!root || std::exchange(stopped, true)) return;
-    caf::scoped_actor self{system};
-    self->monitor(root);
-    stop_root();
-    self->receive([](const caf::down_msg&) {});
+    {
+      caf::scoped_actor self{system};
+      self->monitor(root);
+      stop_root();
+      self->receive([](const caf::down_msg&) {});
+    }
+    for (auto& child : pipeline.actors->entries())
+      if (pipeline.actors->find(child.id)) stuck = true;
+    pipeline.door->close();
   }
 
   void stop_root() const { supervision::stop(caf::actor_cast<caf::strong_actor_ptr>(root)); }
 
-  // True = everything that was open has finished.
+  // True = everything that was open has finished. The gateway keeps the deadline; one that does not is not waited for.
   bool drain(std::chrono::milliseconds deadline) {
     const auto gateway = caf::actor_cast<gateway_actor>(pipeline.actors->find("gateway"));
     if (!gateway) return false;
     caf::scoped_actor self{system};
     self->monitor(gateway);
+    self->monitor(root);
     // Sent, not requested: an actor that dies takes the answers that it still owed with it, in silence, but its monitors hear.
     self->send(gateway, drain_atom::value, static_cast<std::uint64_t>(deadline.count()));
     bool in_time = false;
-    self->receive([&](bool answer) { in_time = answer; }, [](const caf::down_msg&) {});
+    self->receive([&](bool answer) { in_time = answer; }, [](const caf::down_msg&) {},
+                  caf::after(deadline + drain_slack) >>
+                      [] { log::warning("server", "the gateway does not drain; stopping without it"); });
     return in_time;
   }
 
@@ -148,6 +158,7 @@ struct server::parts {
   caf::actor_system system{config};
   caf::actor root;  // set before any other thread can ask for it
   bool stopped = false;
+  std::atomic<bool> stuck{false};
 };
 
 result<std::unique_ptr<server>> server::start(server_options options) {
@@ -191,6 +202,14 @@ bool server::drain_and_stop(std::chrono::milliseconds deadline) {
 
 void server::stop_now() {
   supervision::stop(caf::actor_cast<caf::strong_actor_ptr>(parts_->root));
+}
+
+bool server::is_stuck() const {
+  return parts_->stuck;
+}
+
+void server::close_endpoints() {
+  parts_->pipeline.door->close();
 }
 
 const std::vector<std::string>& server::endpoints() const {

@@ -1,7 +1,7 @@
 // A whole server in a process: models prepared, sockets open, actors running under a supervisor.
 // The command `troupe serve` is a thin shell around it; tests and embedded use call it directly.
 //
-// Threads: start, drain_and_stop and the destructor are called by one thread; stop_now and the questions by any.
+// Threads: start, drain_and_stop and the destructor are called by one thread; the others by any.
 #pragma once
 
 #include <chrono>
@@ -44,6 +44,12 @@ class server {
 
   // Ends a drain that is under way, or begins and ends one.
   void stop_now();
+
+  // After drain_and_stop: an actor did not end within its grace (in the middle of megabytes of text, say), and the destructor
+  // would wait for it.
+  bool is_stuck() const;
+  // For a process that ends without the destructor: sends what clients are owed, removes the files of ipc endpoints.
+  void close_endpoints();
 
   const std::vector<std::string>& endpoints() const;  // as bound: real ports
   const std::vector<prepared_model_ptr>& models() const;

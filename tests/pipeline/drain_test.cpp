@@ -2,9 +2,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <caf/actor_control_block.hpp>
+#include <caf/actor_system.hpp>
+#include <caf/event_based_actor.hpp>
 #include <chrono>
+#include <fstream>
 #include <future>
+#include <iterator>
 #include <string>
+#include <thread>
 
 #include "kernel/supervision/supervisor.hpp"
 #include "tests/support/demo_server.hpp"
@@ -92,6 +99,33 @@ TEST(Drain, EndsWhenTheGatewayDiesMeanwhile) {
   supervision::stop(running->actors().find("gateway"), caf::exit_reason::kill);
   EXPECT_FALSE(drained.get());
   EXPECT_LT(std::chrono::steady_clock::now() - begin, 5s);
+}
+
+// The gateway keeps the deadline, so it is the one whose silence would be waited for.
+TEST(Drain, GoesOnWithoutAGatewayThatDoesNotAnswer) {
+  demo_server running;
+  const auto server = running.connect();
+  auto stream = open_stream(server, 30'000);
+  temp_folder logs;
+  ASSERT_TRUE(log::configure({.file = logs.path() / "log"}));
+  std::atomic<bool> over{false};
+  auto& system = *running->actors().find("gateway")->home_system;
+  for (int i = 0; i < 2; ++i)  // all threads that it could run on
+    system.spawn([&over] {
+      while (!over) std::this_thread::sleep_for(1ms);
+    });
+  auto drained = std::async(std::launch::async, [&] { return running->drain_and_stop(100ms); });
+  const auto end = std::chrono::steady_clock::now() + 30s;
+  const auto told = [&] {
+    std::ifstream file(logs.path() / "log");
+    const std::string text(std::istreambuf_iterator<char>(file), {});
+    return text.find("the gateway does not drain") != text.npos;
+  };
+  while (!told() && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(10ms);
+  EXPECT_TRUE(told());
+  over = true;
+  EXPECT_FALSE(drained.get());
+  (void)log::configure({.least = log::level::off});
 }
 
 TEST(Drain, OfAnIdleServerIsOverAtOnce) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <string>
@@ -93,6 +94,52 @@ TEST(ServeCommand, StopsAtOnceOnASecondSignal) {
   server.signal(SIGTERM);
   EXPECT_EQ(server.wait(), 0) << server.log();
   EXPECT_LT(std::chrono::steady_clock::now() - begin, 20s);
+}
+
+// Encoding megabytes keeps a tokenizer's thread busy for a while (tens of seconds for these), whatever the signal.
+std::string megabytes(std::size_t count) {
+  std::string text;
+  while (text.size() < count << 20) text += "The lighthouse keeper counted the ships. ";
+  return text;
+}
+
+class Busy : public testing::Test {
+ protected:
+  Busy() : server_({"--set", "server.drain=300ms", "--set", "tokenizer.workers=1"}) {
+    asker_ = std::thread([this] {
+      try {
+        client::connect(server_.endpoint(), {.call_timeout = patience}).tokenize(megabytes(7));
+        finished_ = true;
+      } catch (const client::failure&) {
+      }
+    });
+    const auto watcher = client::connect(server_.endpoint());
+    while (watcher.status().open_requests == 0) std::this_thread::sleep_for(5ms);
+  }
+  ~Busy() override { asker_.join(); }
+
+  server_process server_;
+  std::thread asker_;
+  std::atomic<bool> finished_{false};
+};
+
+TEST_F(Busy, StopsAtOnceOnASecondSignal) {
+  server_.signal(SIGTERM);
+  std::this_thread::sleep_for(100ms);
+  const auto begin = std::chrono::steady_clock::now();
+  server_.signal(SIGTERM);
+  EXPECT_EQ(server_.wait(), 0) << server_.log();
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 5s);
+  EXPECT_THAT(server_.log(), HasSubstr("stopped"));
+  EXPECT_FALSE(finished_) << "the text is too short to show anything";
+}
+
+TEST_F(Busy, StopsSoonAfterItsDeadlineOnOneSignal) {
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(server_.terminate(), 0) << server_.log();
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 15s);
+  EXPECT_THAT(server_.log(), HasSubstr("stopped"));
+  EXPECT_FALSE(finished_) << "the text is too short to show anything";
 }
 
 TEST(ServeCommand, SaysWhatItServes) {
