@@ -1,5 +1,7 @@
 #include "cli/reach.hpp"
 
+#include <utility>
+
 #include "cli/embedded.hpp"
 #include "cli/local.hpp"
 
@@ -16,7 +18,7 @@ result<reached_server> reach(const context& shared, const std::string& model) {
       if (!folder) return fail(folder.error());
       auto embedded = start_embedded(shared, *folder);
       if (!embedded) return fail(embedded.error());
-      return reached_server{embedded->alive, client::connect(embedded->endpoint), embedded->model};
+      return reached_server{embedded->alive, std::move(embedded->connection), embedded->model};
     }
     return reached_server{nullptr, client::connect(shared.global.server), model};
   } catch (const client::failure& f) {

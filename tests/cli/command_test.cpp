@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <boost/json/parse.hpp>
+#include <chrono>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "tests/cli/process.hpp"
 #include "tests/support/temp_folder.hpp"
@@ -401,6 +404,31 @@ TEST(Generate, AnswersWithTheOtherArchitecturesAsItDoesWithMixtral) {
     EXPECT_EQ(o.status, 0) << o.err;
     EXPECT_EQ(o.out, "The capital of France is Paris.\n") << model;
   }
+}
+
+// However a command that serves itself ends, its socket's folder does not stay behind.
+TEST(Generate, FromAFolderLeavesNothingBehindWhenASignalEndsIt) {
+  for (const int signal : {SIGTERM, SIGHUP, SIGKILL}) {
+    const test::temp_folder temporary;
+    terminal_session t({"generate", "--model", mixtral, "--raw", "--ignore-eos", "-m", "3500", "-t", "0",
+                        "Once upon a time there"},
+                       {{"TMPDIR", temporary.path().string()}});
+    ASSERT_TRUE(t.wait_for("was")) << t.screen();
+    t.signal(signal);
+    EXPECT_EQ(t.wait_for_end(), 128 + signal) << t.screen();
+    EXPECT_TRUE(std::filesystem::is_empty(temporary.path())) << signal;
+  }
+}
+
+TEST(Generate, FromAFolderLeavesNothingBehindWhenASignalEndsItWhileItLoads) {
+  const test::temp_folder temporary;
+  terminal_session t({"generate", "--model", mixtral, "Hi"}, {{"TMPDIR", temporary.path().string()}});
+  const auto end = std::chrono::steady_clock::now() + patience;
+  while (std::filesystem::is_empty(temporary.path()) && std::chrono::steady_clock::now() < end)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  t.signal(SIGTERM);
+  EXPECT_EQ(t.wait_for_end(), 128 + SIGTERM) << t.screen();
+  EXPECT_TRUE(std::filesystem::is_empty(temporary.path()));
 }
 
 TEST(Generate, FolderThatCannotBeServedIsExplained) {

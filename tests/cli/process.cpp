@@ -30,6 +30,7 @@ void close_all(std::initializer_list<int> descriptors) {
 
 // In the child: never returns.
 [[noreturn]] void become(const std::vector<std::string>& command, const environment& extra) {
+  ::signal(SIGHUP, SIG_DFL);  // whatever nohup has made of it
   for (const auto& [name, value] : extra)
     value.empty() ? ::unsetenv(name.c_str()) : ::setenv(name.c_str(), value.c_str(), 1);
   std::vector<char*> words;
@@ -162,6 +163,10 @@ void terminal_session::type(std::string_view keys) {
   }
 }
 
+void terminal_session::signal(int number) const {
+  if (child_ > 0) ::kill(child_, number);
+}
+
 bool terminal_session::read_more(clock::time_point until) {
   pollfd one{terminal_, POLLIN, 0};
   if (::poll(&one, 1, milliseconds_until(until)) <= 0) return false;
@@ -225,6 +230,10 @@ served_model::~served_model() {
   }
   std::error_code ignored;
   if (!folder_.empty()) std::filesystem::remove_all(folder_, ignored);
+}
+
+void served_model::signal(int number) const {
+  if (child_ > 0) ::kill(child_, number);
 }
 
 std::string served_model::log() const {

@@ -40,6 +40,7 @@ class terminal_session {
   terminal_session& operator=(const terminal_session&) = delete;
 
   void type(std::string_view keys);
+  void signal(int number) const;
   // Reads on until `text` has appeared behind what was awaited before. False: the program ended or `patience` did.
   bool wait_for(std::string_view text);
   // Exit status; -1 if it does not end in time.
@@ -64,6 +65,7 @@ class served_model {
 
   bool ready() const { return !endpoint_.empty(); }
   const std::string& endpoint() const { return endpoint_; }
+  void signal(int number) const;
   std::string log() const;  // of the server
   // {"--endpoint", ...} behind `arguments`.
   outcome run(std::vector<std::string> arguments, std::string_view input = {}) const;
