@@ -29,11 +29,12 @@ constexpr int allowed[] = {
     // Its own end. Handlers cannot be changed: no rt_sigaction, no sigaltstack. rt_sigprocmask stands below.
     SCMP_SYS(rt_sigreturn), SCMP_SYS(exit), SCMP_SYS(exit_group)};
 
-// What the runtime of a sanitizer calls by itself.
-constexpr int allowed_sanitizers[] = {
-    SCMP_SYS(sigaltstack), SCMP_SYS(rt_sigaction), SCMP_SYS(getrlimit),
-    SCMP_SYS(prlimit64),   SCMP_SYS(prctl),        SCMP_SYS(mmap),
-    SCMP_SYS(mremap),      SCMP_SYS(pipe2),        SCMP_SYS(rt_sigprocmask)};
+// What the runtime of a sanitizer calls by itself: pipe2 to find out whether memory can be read, readlink for the name of a library
+// that is opened.
+constexpr int allowed_sanitizers[] = {SCMP_SYS(sigaltstack),   SCMP_SYS(rt_sigaction), SCMP_SYS(getrlimit),
+                                      SCMP_SYS(prlimit64),     SCMP_SYS(prctl),        SCMP_SYS(mmap),
+                                      SCMP_SYS(mremap),        SCMP_SYS(pipe2),        SCMP_SYS(readlink),
+                                      SCMP_SYS(rt_sigprocmask)};
 
 struct release {
   void operator()(void* context) const { seccomp_release(context); }
