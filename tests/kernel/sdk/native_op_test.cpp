@@ -47,6 +47,12 @@ struct throws {
   static void cpu(const native_step&) { throw 7; }
 };
 
+struct throws_at_workspace : throws {
+  static std::uint64_t workspace(const native_use&, std::uint64_t, std::uint32_t, std::uint32_t) {
+    throw native_error("no room for it");
+  }
+};
+
 TEST(NativeOp, TurnsExceptionsIntoTheUsesText) {
   std::string text;
   troupe_native_use use = {};
@@ -62,6 +68,8 @@ TEST(NativeOp, TurnsExceptionsIntoTheUsesText) {
   EXPECT_EQ(op.cpu(&use, &step), TROUPE_FAILED);
   EXPECT_EQ(text, "an exception that is not a std::exception");
   EXPECT_EQ(op.workspace(&use, 1, 1, 1), 0u);
+  EXPECT_EQ(native_op<throws_at_workspace>().workspace(&use, 1, 1, 1), TROUPE_NO_WORKSPACE);
+  EXPECT_EQ(text, "no room for it");
 }
 
 TEST(NativeOp, ReadsWeightsOfEveryDtype) {

@@ -199,6 +199,35 @@ TEST_P(NativeStep, EndsTheStepWithTheOpsOwnWords) {
   }
 }
 
+// A workspace that cannot be had: told by the op, or of a size that no machine has.
+TEST_P(NativeStep, RefusesAWorkspaceThatCannotBe) {
+  using workspace = decltype(troupe_native_op::workspace);
+  const workspace told = [](const troupe_native_use* use, std::uint64_t, std::uint32_t,
+                            std::uint32_t) -> std::uint64_t {
+    use->fail(use->context, "rows do not fit");
+    return TROUPE_NO_WORKSPACE;
+  };
+  const workspace untold = [](const troupe_native_use*, std::uint64_t, std::uint32_t,
+                              std::uint32_t) -> std::uint64_t { return TROUPE_NO_WORKSPACE; };
+  const workspace huge = [](const troupe_native_use*, std::uint64_t rows, std::uint32_t,
+                            std::uint32_t) -> std::uint64_t { return rows << 50; };
+  const std::vector<std::int32_t> tokens{1}, positions{0};
+  const std::vector<std::uint32_t> starts{0, 1}, blocks{0}, rows;
+  const std::vector<std::span<const std::uint32_t>> tables{blocks};
+  const auto refused = [&](workspace asks, const char* text) {
+    auto table = *moody::ops(false).all()[0];
+    table.workspace = asks;
+    load(moody::source(), program::native_ops({&table}, nullptr));
+    const auto ran = model_->run({tokens, positions, starts, tables, rows});
+    ASSERT_FALSE(ran) << text;
+    EXPECT_EQ(ran.error().code, error_code::internal);
+    EXPECT_THAT(ran.error().text, HasSubstr(std::string("op 1 (native moody, layers.0): ") + text));
+  };
+  refused(told, "its workspace: rows do not fit");
+  refused(untold, "asks for a workspace of 18446744073709551615 bytes");
+  refused(huge, "asks for a workspace of 1125899906842624 bytes");
+}
+
 // The output's matrix as a native op: each logit is the first number of its row.
 TEST_P(NativeStep, MayWorkOnTheRowsWhoseLogitsAreWanted) {
   static const troupe_native_value x = {"x", TROUPE_F32, 0}, w = {"w", TROUPE_NONE, 0};
