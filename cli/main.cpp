@@ -28,7 +28,8 @@ constexpr const char* footer =
     "  troupe generate \"Hello!\"              ask once\n"
     "  troupe serve --model path/to/folder   serve a checkpoint in Hugging Face format\n"
     "\nEach command explains itself: troupe serve --help\n"
-    "Exit status: 0 done, 1 the server or the request failed, 2 command line or input files are wrong.";
+    "Exit status: 0 done, 1 the server or the request failed, 2 command line or input files are wrong, "
+    "130 interrupted.";
 
 void declare_globals(CLI::App& app, global_options& global) {
   app.set_version_flag("--version", fmt::format("troupe {}", version));

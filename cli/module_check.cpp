@@ -8,6 +8,7 @@
 #include "cli/module_commands.hpp"
 #include "cli/output.hpp"
 #include "cli/progress_line.hpp"
+#include "cli/sanitizer_runtime.hpp"
 #include "sandbox/conformance/conformance.hpp"
 
 namespace troupe::cli {
@@ -23,6 +24,7 @@ struct module_check_command {
 };
 
 int check_module(const module_check_command& c, const context& shared) {
+  if (const auto ok = restart_with_sanitizer_runtime(c.file); !ok) return report(ok.error());
   const auto store = open_store(shared.paths);
   if (!store) return report(store.error());
   conformance::options o;
@@ -73,7 +75,9 @@ void add_module_check(CLI::App& module, context& shared) {
       "random weights. The module's code runs in a cell without rights; native ops run in a child process "
       "with "
       "the user's rights,\n"
-      "if the module is trusted. Ends with 0 if every group passed, with 1 if one failed, with 2 if the file "
+      "if the module is trusted. A module that was built with -fsanitize=address is run with the sanitizer's "
+      "runtime, and what that\n"
+      "reports fails the case. Ends with 0 if every group passed, with 1 if one failed, with 2 if the file "
       "is no module.\n\n"
       "Examples:\n"
       "  troupe module check lib/troupe/modules/mixtral.so --checkpoint mixtral-demo\n"

@@ -1,5 +1,5 @@
 # troupe_library(<name> SOURCES ... [DEPENDS ...]): one static library per folder, alias troupe::<name>.
-# troupe_test(<name> SOURCES ... [DEPENDS ...] [LABELS ...]): one GoogleTest program, one ctest entry per test case.
+# troupe_test(<name> SOURCES ... [DEPENDS ...] [LABEL ...]): one GoogleTest program, one ctest entry per test case.
 include(GNUInstallDirs)
 
 add_library(troupe_warnings INTERFACE)
@@ -36,15 +36,15 @@ function(troupe_library name)
 endfunction()
 
 function(troupe_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPENDS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "LABEL;TIMEOUT" "SOURCES;DEPENDS" ${ARGN})
   if(NOT TROUPE_TESTS)
     return()
   endif()
   add_executable(test_${name} ${ARG_SOURCES})
   target_link_libraries(test_${name} PRIVATE
     troupe::build troupe::warnings troupe::test_support ${ARG_DEPENDS} GTest::gmock GTest::gtest_main)
-  if(NOT ARG_LABELS)
-    set(ARG_LABELS unit)
+  if(NOT ARG_LABEL)
+    set(ARG_LABEL unit)
   endif()
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
@@ -52,5 +52,5 @@ function(troupe_test name)
   gtest_discover_tests(test_${name}
     TEST_PREFIX "${name}."
     DISCOVERY_TIMEOUT 60
-    PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+    PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})
 endfunction()

@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "kernel/base/limits.hpp"
+#include "sandbox/cell/sanitized.hpp"
 
 namespace troupe::sandbox {
 
@@ -111,10 +112,13 @@ class spawn_plan {
     std::vector<char*> arguments;
     for (auto& word : words) arguments.push_back(word.data());
     arguments.push_back(nullptr);
-    char* environment[] = {nullptr};
+    auto inherited = sanitizer_environment();
+    std::vector<char*> environment;
+    for (auto& word : inherited) environment.push_back(word.data());
+    environment.push_back(nullptr);
     pid_t pid = -1;
     const int problem =
-        posix_spawn(&pid, program.c_str(), &actions_, &attributes_, arguments.data(), environment);
+        posix_spawn(&pid, program.c_str(), &actions_, &attributes_, arguments.data(), environment.data());
     if (problem != 0)
       return fail(error_code::internal, "{} cannot be started: {}: is the installation whole?",
                   program.string(), reason(problem));

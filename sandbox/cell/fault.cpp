@@ -143,7 +143,7 @@ void on_fault(int number, siginfo_t* info, void* context) {
   if (number == SIGXCPU) fault.kind = fault_kind::cpu_time;
   if (number == SIGSEGV || number == SIGBUS) {
     const auto address = reinterpret_cast<std::uintptr_t>(info->si_addr);
-    if (address < near_null && !sanitized && memory_is_used_up())
+    if (address < near_null && !sanitized() && memory_is_used_up())
       fault = {fault_kind::memory, 0, 0};
     else if (address + near_stack > at.stack() && address < at.stack() + near_stack)
       fault.kind = fault_kind::stack_overflow;
@@ -196,7 +196,7 @@ bool stand_in(int call, std::uintptr_t from, registers& r) {
     r.answer(module ? module_descriptor : -ENOENT);
     return true;
   }
-  if (sanitized && call == SYS_openat &&
+  if (sanitized() && call == SYS_openat &&
       std::strncmp(reinterpret_cast<const char*>(r.argument(1)), "/proc/self/", 11) == 0) {
     r.answer(-ENOENT);  // its runtime looks for what it has read before
     return true;

@@ -49,7 +49,7 @@ int add_rules(scmp_filter_ctx filter, const cell_arguments& arguments) {
   for (const int call : allowed) allow(call);
   // Signals to itself only: abort() raises one.
   allow(SCMP_SYS(tgkill), SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(::getpid())));
-  if (sanitized) {
+  if (sanitized()) {
     for (const int call : allowed_sanitizers) allow(call);
   } else {
     // The handler blocks signals in its place, all but the one that calls the handler.

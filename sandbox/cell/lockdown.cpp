@@ -83,7 +83,7 @@ bool drop_capabilities() {
 
 std::string limit_resources(const cell_arguments& arguments) {
   ::setpriority(PRIO_PROCESS, 0, nice_value);
-  const rlim_t memory = sanitized ? RLIM_INFINITY : arguments.memory_bytes;
+  const rlim_t memory = sanitized() ? RLIM_INFINITY : arguments.memory_bytes;
   const one_limit limits[] = {
       {RLIMIT_AS, memory, memory, "address space"},
       {RLIMIT_CPU, arguments.cpu_seconds, arguments.cpu_seconds + 1, "processor time"},

@@ -65,7 +65,7 @@ void close_in(const cell_arguments& arguments, pid_t parent) {
   if (::getppid() != parent) ::_exit(3);  // it died before the cell asked to die with it
   if (auto problem = install_filter(arguments); !problem.empty()) refuse(problem);
   send(frame_kind::walls, fmt::format("seccomp{}{}{}", walls.empty() ? "" : "; ", walls,
-                                      sanitized ? "; lowered for a sanitizer" : ""));
+                                      sanitized() ? "; lowered for a sanitizer" : ""));
 }
 
 const troupe_module& open(const std::string& library) {

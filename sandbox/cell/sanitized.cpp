@@ -1,31 +1,43 @@
 #include "sandbox/cell/sanitized.hpp"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#include <sanitizer/common_interface_defs.h>
-#endif
+#include <dlfcn.h>
 
-// Signals are the cell's; what a runtime would do at the end of the process needs rights that are gone by then.
-extern "C" {
-const char* __asan_default_options();
-const char* __asan_default_options() {
-  return "detect_leaks=0:symbolize=0:handle_segv=0:handle_sigbus=0:handle_abort=0:handle_sigfpe=0:handle_"
-         "sigill=0:"
-         "use_sigaltstack=0:allocator_may_return_null=1";
-}
-const char* __tsan_default_options();
-const char* __tsan_default_options() {
-  return "symbolize=0:handle_segv=0:handle_sigbus=0:handle_abort=0:handle_sigfpe=0:handle_sigill=0:use_"
-         "sigaltstack=0:"
-         "allocator_may_return_null=1:report_signal_unsafe=0";
-}
-}
+#include <cstdlib>
 
 namespace troupe::sandbox {
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool built_with_one = true;
+#else
+constexpr bool built_with_one = false;
+#endif
+
+const bool is_there = built_with_one || ::dlsym(RTLD_DEFAULT, "__asan_init") != nullptr;
+
+}  // namespace
+
+bool sanitized() {
+  return is_there;
+}
+
+std::vector<std::string> sanitizer_environment() {
+  const char* preloaded = ::getenv("LD_PRELOAD");
+  if (!is_there || built_with_one || preloaded == nullptr) return {};
+  return {std::string("LD_PRELOAD=") + preloaded};
+}
+
+void on_sanitizer_report(void (*hear)(const char*)) {
+  using function = void (*)(void (*)(const char*));
+  if (void* set = ::dlsym(RTLD_DEFAULT, "__asan_set_error_report_callback"); set != nullptr)
+    reinterpret_cast<function>(set)(hear);
+}
 
 void prepare_sanitizer() {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  __sanitizer_sandbox_on_notify(nullptr);
-#endif
+  if (!is_there) return;
+  using function = void (*)(void*);
+  if (void* notify = ::dlsym(RTLD_DEFAULT, "__sanitizer_sandbox_on_notify"); notify != nullptr)
+    reinterpret_cast<function>(notify)(nullptr);
 }
 
 }  // namespace troupe::sandbox

@@ -11,8 +11,8 @@
 //   batches   the same bits for any cut into chunks, company, order and number of threads
 //   states    nothing of one sequence, or of an earlier one, is found in another
 //   guards    native ops write nothing but what they may, and all of it: outputs, states and workspace stand between pages that nobody may
-//             touch. What an op does on its own heap shows under a sanitizer only: in a Troupe and a module that are both built with
-//             -fsanitize=address, all of this runs unchanged
+//             touch. What an op does on its own heap shows under a sanitizer only: where its runtime is in the process (sandbox/cell/sanitized.hpp)
+//             all of this runs unchanged, and a report fails the case
 //
 // What runs a module's native ops, or its Programs, does so in children of this process (in_a_child.hpp): an op that crashes or does not
 // end is a failed case. Modules with native ops get that far only if they are trusted.

@@ -53,7 +53,7 @@ void say(int to, word kind, std::string_view text) {
 void limit_resources() {
   const rlimit none = {0, 0};
   ::setrlimit(RLIMIT_CORE, &none);
-  if (sandbox::sanitized) return;
+  if (sandbox::sanitized()) return;
   const auto bytes =
       static_cast<rlim_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<rlim_t>(::sysconf(_SC_PAGESIZE));
   rlimit memory = {};
@@ -62,11 +62,24 @@ void limit_resources() {
   ::setrlimit(RLIMIT_AS, &memory);
 }
 
+int reports_to = -1;  // the pipe of this child
+
+// Its last line is a summary; all of it is on stderr.
+void tell_report(const char* report) {
+  const std::string_view text = report;
+  constexpr std::string_view mark = "SUMMARY: ";
+  const auto at = text.rfind(mark);
+  const auto summary = at == text.npos ? text : text.substr(at + mark.size());
+  say(reports_to, word::exception, summary.substr(0, summary.find('\n')));
+}
+
 [[noreturn]] void be_the_child(const std::function<std::string(const sign_of_life&)>& work, int to,
                                pid_t parent) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   if (::getppid() != parent) ::_exit(1);
   limit_resources();
+  reports_to = to;
+  sandbox::on_sanitizer_report(&tell_report);
   try {
     say(to, word::answer, work([to](std::string_view what) { say(to, word::alive, what); }));
   } catch (const std::bad_alloc&) {

@@ -116,7 +116,8 @@ TEST_F(ModuleTrust, SaysWhatIsWrong) {
                "--sha256: expected 64 lowercase hex digits, found 12");
   expect_error(run({"trust", "remove", "12345678"}), 2,
                "expected exactly one entry whose digits begin with 12345678");
-  expect_error(run({"sign", file_, "--key", file_}), 2, "expected an Ed25519 private key in PEM");
+  expect_error(run({"sign", file_, "--key", mixtral + "/config.json"}), 2,
+               "expected an Ed25519 private key in PEM");
 }
 
 TEST(Command, HelpListsEveryCommand) {

@@ -138,7 +138,8 @@ TEST_F(Dbrx, ReadsThetaFromTheAttentionsSectionAlone) {
 TEST_F(Dbrx, DividesTheChosenWeightsByTheirNormOfTheGivenPower) {
   auto c = demo();
   const auto rule = [&] {
-    const auto* a = op(build(c), OpKind::router)->attrs_as_RouterAttrs();
+    const auto built = build(c);
+    const auto* a = op(built, OpKind::router)->attrs_as_RouterAttrs();
     EXPECT_EQ(a->score(), program::RouterScore::softmax);
     EXPECT_EQ(a->top_k(), 4u);
     return std::pair(a->norm(), a->norm_power());

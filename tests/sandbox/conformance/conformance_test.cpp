@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 
 #include "kernel/modules/stage.hpp"
+#include "tests/sandbox/conformance/segmentation_fault.hpp"
 #include "tests/support/temp_folder.hpp"
 
 namespace troupe::conformance {
@@ -123,7 +124,8 @@ TEST_F(Conformance, AsksThatSequencesDoNotHearOfEachOther) {
 TEST_F(Conformance, WatchesWhatNativeOpsWrite) {
   EXPECT_THAT(faults_of("leaves_output"), HasSubstr("output y: does not write element"));
   EXPECT_THAT(faults_of("writes_beyond"),
-              testing::AnyOf(HasSubstr("output y: writes beside it"), HasSubstr("touches what it may not")));
+              testing::AnyOf(HasSubstr("output y: writes beside it"), HasSubstr("touches what it may not"),
+                             HasSubstr("Sanitizer")));
   EXPECT_THAT(faults_of("touches_others"),
               HasSubstr("state rows: changes that of a sequence which has no rows"));
 }
@@ -131,12 +133,11 @@ TEST_F(Conformance, WatchesWhatNativeOpsWrite) {
 TEST_F(Conformance, SurvivesNativeOpsThatCrash) {
   const auto found = faults_of("crashes_in_op");
   EXPECT_THAT(found, HasSubstr("reference: "));
-  EXPECT_THAT(
-      found,
-      HasSubstr("each sequence alone, 2 thread(s), fast operations: crashed: Segmentation fault (SIGSEGV)"));
+  EXPECT_THAT(found, HasSubstr("each sequence alone, 2 thread(s), fast operations: "));
+  EXPECT_THAT(found, ends_with_a_segmentation_fault());
   EXPECT_THAT(found, HasSubstr("batches: "));
   EXPECT_THAT(found, HasSubstr("states: "));
-  EXPECT_THAT(found, HasSubstr("(native crashes_in_op, layers.0): crashed: Segmentation fault (SIGSEGV)"));
+  EXPECT_THAT(found, HasSubstr("(native crashes_in_op, layers.0): "));
 }
 
 TEST_F(Conformance, SurvivesNativeOpsThatEndTheProcess) {

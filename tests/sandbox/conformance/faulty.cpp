@@ -57,6 +57,13 @@ void exits_in_op(const sdk::native_step&) {
   ::_exit(0);
 }
 
+// Reads one number more than it has; only the address sanitizer sees it.
+void overruns_its_heap(const sdk::native_step& s) {
+  const std::vector<float> own(s.columns(0), 0.F);
+  tally::cpu(s);
+  s.output(0, 0)[0] += 0 * own.data()[own.size() + s.rows() / (s.rows() + 1)];
+}
+
 template <void (*Body)(const sdk::native_step&)>
 struct variant : tally {
   static void cpu(const sdk::native_step& s) { Body(s); }
@@ -89,13 +96,21 @@ struct op_loops_in_op : variant<&loops_in_op> {
 struct op_exits_in_op : variant<&exits_in_op> {
   static constexpr const char* name = "exits_in_op";
 };
+struct op_overruns_its_heap : variant<&overruns_its_heap> {
+  static constexpr const char* name = "overruns_its_heap";
+};
 
-const troupe_native_op* const ops[] = {
-    &sdk::native_op<op_right>(),         &sdk::native_op<op_leaves_output>(),
-    &sdk::native_op<op_writes_beyond>(), &sdk::native_op<op_touches_others>(),
-    &sdk::native_op<op_forgets>(),       &sdk::native_op<op_remembers>(),
-    &sdk::native_op<op_crashes_in_op>(), &sdk::native_op<op_loops_in_op>(),
-    &sdk::native_op<op_exits_in_op>(),   nullptr};
+const troupe_native_op* const ops[] = {&sdk::native_op<op_right>(),
+                                       &sdk::native_op<op_leaves_output>(),
+                                       &sdk::native_op<op_writes_beyond>(),
+                                       &sdk::native_op<op_touches_others>(),
+                                       &sdk::native_op<op_forgets>(),
+                                       &sdk::native_op<op_remembers>(),
+                                       &sdk::native_op<op_crashes_in_op>(),
+                                       &sdk::native_op<op_loops_in_op>(),
+                                       &sdk::native_op<op_exits_in_op>(),
+                                       &sdk::native_op<op_overruns_its_heap>(),
+                                       nullptr};
 
 bool is_op(const std::string& name) {
   for (const auto* const* op = ops; *op != nullptr; ++op)

@@ -5,7 +5,6 @@
 #include <chrono>
 
 #include "sandbox/cell/cell.hpp"
-#include "sandbox/cell/sanitized.hpp"
 #include "tests/sandbox/hostile/cases.hpp"
 
 namespace troupe::sandbox {
@@ -25,18 +24,9 @@ cell_limits limits_for(const test::hostile_case& c) {
   return limits;
 }
 
-// A sanitizer's runtime stands between the module and the cell: it reports some faults itself, and there is no limit of memory.
-bool sanitizer_answers_instead(const test::hostile_case& c) {
-  if (!sanitized) return false;
-  const std::string_view module = c.module;
-  return module == "frees_twice" || module == "allocates_50_gb" || module == "allocates_all" ||
-         module == "catches_signals" || module == "starts_a_thread" || module == "hides_its_call" ||
-         module == "beyond_its_end" || module == "overflows_its_stack";
-}
-
 TEST_P(Hostile, GetsItsVerdict) {
   const auto& c = GetParam();
-  if (sanitizer_answers_instead(c)) GTEST_SKIP() << "the sanitizer answers instead of the cell";
+  if (test::sanitizer_answers_instead(c)) GTEST_SKIP() << "the sanitizer answers instead of the cell";
   const auto report = run_cell(installed_cell(), std::string(HOSTILE_MODULES "/") + c.module + ".so",
                                c.config, limits_for(c));
   ASSERT_FALSE(report) << "was accepted";

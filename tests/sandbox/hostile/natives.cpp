@@ -13,7 +13,7 @@ void crash(sdk::native_shapes&) {
   *reinterpret_cast<volatile int*>(std::strtoul("8", nullptr, 10)) = 1;
 }
 void loop(sdk::native_shapes&) {
-  for (volatile int x = 0;; x = x + 1) {
+  for (volatile unsigned x = 0;; x = x + 1) {
   }
 }
 void lie(sdk::native_shapes& s) {
