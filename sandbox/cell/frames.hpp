@@ -50,7 +50,7 @@ inline constexpr int module_descriptor = 3;
 inline constexpr int config_descriptor = 4;  // open only if there is a configuration to build for
 inline constexpr int answer_descriptor = 5;
 
-inline constexpr std::size_t max_text_bytes = 4096;          // walls, refusal, where
-inline constexpr std::size_t max_table_bytes = 1024 * 1024;  // table
+inline constexpr std::size_t max_text_bytes = 4096;                   // walls, refusal, where
+inline constexpr std::size_t max_table_bytes = std::size_t{1} << 20;  // table
 
 }  // namespace troupe::sandbox
