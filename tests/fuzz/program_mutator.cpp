@@ -137,7 +137,7 @@ class mutator {
       case 3:
         return change_list(op.weights, p.weights.size());
       case 4:
-        op.cache = static_cast<std::int32_t>(id(p.caches.size())) - 1;
+        op.cache = static_cast<std::int32_t>(id(p.caches.size()) - 1);
         return;
       default:
         op.attrs = p.ops[below(p.ops.size())]->attrs;
