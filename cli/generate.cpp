@@ -107,10 +107,12 @@ int run_generate(const generate_command& c, const context& shared) {
   if (!request) return report(request.error());
   auto server = reach(shared, c.model);
   if (!server) return report(server.error());
-  request->model = server->model;
-  const auto writer = make_writer({server->model, c.json, c.stream, c.n, c.logprobs.has_value()});
   const interrupt_guard guard;
   try {
+    // A script wants to know who answered: without a name it is the first that the server lists.
+    if (c.json && server->model.empty()) server->model = server->connection.models().at(0).name;
+    request->model = server->model;
+    const auto writer = make_writer({server->model, c.json, c.stream, c.n, c.logprobs.has_value()});
     client::stream answer = server->connection.generate(*request);
     return follow(answer, *writer, c.usage);
   } catch (const client::failure& f) {
@@ -120,6 +122,7 @@ int run_generate(const generate_command& c, const context& shared) {
 
 void add_input_options(CLI::App& command, generate_command& o) {
   const auto input = "Input";
+  auto* prompt = command.add_option("prompt", o.prompt, "The question or text; absent or - = standard input");
   auto* raw =
       command.add_flag("--raw", o.raw, "Continue the text as it is, without the chat template")->group(input);
   command.add_flag("--chat", o.chat, "Ask through the checkpoint's chat template (the default)")
@@ -133,14 +136,16 @@ void add_input_options(CLI::App& command, generate_command& o) {
                                    "JSON file of chat messages, - = standard input, instead of a prompt")
                        ->group(input)
                        ->excludes(raw)
-                       ->excludes(system);
+                       ->excludes(system)
+                       ->excludes(prompt);
   command.add_option("--ids", o.ids, "Token ids instead of a prompt, separated by commas")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->group(input)
       ->excludes(raw)
       ->excludes(system)
-      ->excludes(messages);
+      ->excludes(messages)
+      ->excludes(prompt);
 }
 
 void add_output_options(CLI::App& command, generate_command& o) {
@@ -169,7 +174,6 @@ void add_output_options(CLI::App& command, generate_command& o) {
 void add_generate(CLI::App& app, context& shared) {
   auto o = std::make_shared<generate_command>();
   auto* command = app.add_subcommand("generate", "Ask once and stream the answer");
-  command->add_option("prompt", o->prompt, "The question or text; absent or - = standard input");
   command->add_option(
       "--model", o->model,
       "Name of a model at the server, or a checkpoint folder (with a slash): then no server is needed");

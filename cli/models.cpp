@@ -38,10 +38,10 @@ int list_local(const models_command& c, const context& shared) {
 }
 
 int list_served(const models_command& c, const context& shared) {
-  const auto server = reach(shared, "");
+  const auto server = reach_server(shared);
   if (!server) return report(server.error());
   try {
-    const auto models = server->connection.models();
+    const auto models = server->models();
     const bool written = c.json ? write_json(boost::json::object{{"models", models_json(models)}})
                                 : write_out(models_text(models));
     return written ? exit_ok : exit_failed;

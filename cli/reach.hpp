@@ -22,6 +22,9 @@ struct reached_server {
 // folder can have wrong.
 result<reached_server> reach(const context& shared, const std::string& model);
 
+// The one at --endpoint, for commands that ask no model. Errors: unavailable, bad_config.
+result<client::connection> reach_server(const context& shared);
+
 error to_error(const client::failure& f);
 
 }  // namespace troupe::cli

@@ -16,13 +16,14 @@
 namespace troupe::cli {
 namespace {
 
-// The name stands in the table of libraries that a shared library needs.
-std::string runtime_of(const std::string& file) {
+// The name stands in the table of libraries that a shared library needs. Empty = it does not.
+result<std::string> runtime_of(const std::string& file) {
   std::ifstream in(file, std::ios::binary);
+  if (!in) return fail(error_code::not_found, "{}: no such file, or not readable", file);
   const std::string bytes((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
   constexpr std::string_view wanted = "libasan.so.";
   const auto at = bytes.find(wanted);
-  if (at == std::string::npos) return {};
+  if (at == std::string::npos) return std::string();
   auto end = at + wanted.size();
   while (end < bytes.size() && std::isdigit(static_cast<unsigned char>(bytes[end])) != 0) ++end;
   return bytes.substr(at, end - at);
@@ -42,25 +43,27 @@ void put_in_front(const char* variable, const std::string& value, char separator
 
 }  // namespace
 
-result<void> restart_with_sanitizer_runtime(const std::string& file) {
+result<void> restart_with_address_sanitizer(const std::string& file) {
   if (sandbox::sanitized()) return {};
   const auto runtime = runtime_of(file);
-  if (runtime.empty()) return {};
+  if (!runtime) return fail(runtime.error());
+  if (runtime->empty())
+    return fail(error_code::bad_module, "{}: expected a module that is built with -fsanitize=address", file);
   const char* preloaded = ::getenv("LD_PRELOAD");
-  if (preloaded != nullptr && std::string_view(preloaded).find(runtime) != std::string_view::npos)
+  if (preloaded != nullptr && std::string_view(preloaded).find(*runtime) != std::string_view::npos)
     return fail(
         error_code::bad_module,
         "{}: was built with the address sanitizer, whose runtime {} is not on this machine; install the "
-        "compiler that built it, or build it without -fsanitize=address",
-        file, runtime);
-  put_in_front("LD_PRELOAD", runtime, ':');
+        "compiler that built it",
+        file, *runtime);
+  put_in_front("LD_PRELOAD", *runtime, ':');
   put_in_front("ASAN_OPTIONS", "detect_leaks=0", ':');
   auto words = own_arguments();
   std::vector<char*> arguments;
   for (auto& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
   ::execv("/proc/self/exe", arguments.data());
-  return fail(error_code::internal, "{}: this command cannot be started anew with {}: {}", file, runtime,
+  return fail(error_code::internal, "{}: this command cannot be started anew with {}: {}", file, *runtime,
               std::generic_category().message(errno));
 }
 

@@ -7,9 +7,9 @@
 
 namespace troupe::cli {
 
-// Where the module at `file` needs the address sanitizer's runtime and this process has none: starts this command anew with the
-// runtime preloaded, and does not return. Returns at once in all other cases, also where the file cannot be read.
-// Errors: bad_module: the runtime was asked for and is not there.
-result<void> restart_with_sanitizer_runtime(const std::string& file);
+// Starts this command anew with the address sanitizer's runtime that the library at `file` names preloaded, and does not return;
+// returns at once where it has been done. The cell's walls are lower then (sandbox/cell/sanitized.hpp): never without the user's word.
+// Errors: not_found; bad_module: the library needs no such runtime, or one that is not there.
+result<void> restart_with_address_sanitizer(const std::string& file);
 
 }  // namespace troupe::cli

@@ -9,9 +9,11 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -30,7 +32,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr auto at_once = std::chrono::seconds(1);  // for actors to end after a second signal
+constexpr auto at_once = std::chrono::seconds(1);            // for actors to end after a second signal
+constexpr auto start_ends_within = std::chrono::seconds(5);  // after a signal
 
 struct serve_options {
   std::string config_file;
@@ -115,39 +118,70 @@ void announce(const server& running, bool demo) {
   std::fflush(stdout);
 }
 
-// The end of a process whose actors do not end: its destructors would wait for them.
-[[noreturn]] void leave(server& running, int status, bool all_finished) {
-  running.close_endpoints();
+[[noreturn]] void leave(int status, bool all_finished) {
   log::info("serve", "stopped", {{"all_finished", all_finished}});
   std::fflush(nullptr);
   std::_Exit(status);
 }
 
-// Drains on a thread of its own, so that this one hears a second signal.
-bool drain(server& running, std::chrono::milliseconds deadline, const signal_wait& signals) {
-  log::info("serve", "draining", {{"deadline_s", static_cast<double>(deadline.count()) / 1000}});
-  bool in_time = false;
+// The end of a process whose actors do not end: its destructors would wait for them.
+[[noreturn]] void leave(server& running, int status, bool all_finished) {
+  running.close_endpoints();
+  leave(status, all_finished);
+}
+
+// Does the work on a thread of its own, so that this one hears signals. `heard` is called with the number of each, from 1, and says
+// how long the work may go on (none: as long as it likes); when that time is over, `give_up` ends the process.
+void work_beside_signals(const signal_wait& signals, const std::function<void()>& work,
+                         const std::function<std::optional<std::chrono::seconds>(int)>& heard,
+                         const std::function<void()>& give_up) {
   std::atomic<bool> done = false;
   std::thread worker([&] {
-    in_time = running.drain_and_stop(deadline);
+    work();
     done = true;
     signals.wake();
   });
-  std::optional<std::chrono::steady_clock::time_point> patience;  // since the second signal
+  int count = 0;
+  std::optional<std::chrono::steady_clock::time_point> end;
   while (!done) {
-    switch (patience ? signals.wait_until(*patience) : signals.wait()) {
-      case signal_wait::event::wake:
-        break;
-      case signal_wait::event::timeout:
-        leave(running, exit_ok, false);
-      case signal_wait::event::stop_signal:
-        if (patience) break;
-        log::warning("serve", "second signal: stopping at once");
-        patience = std::chrono::steady_clock::now() + at_once;
-        running.stop_now();
-    }
+    const auto event = end ? signals.wait_until(*end) : signals.wait();
+    if (event == signal_wait::event::timeout) give_up();
+    if (event != signal_wait::event::stop_signal) continue;
+    if (const auto left = heard(++count)) end = std::chrono::steady_clock::now() + *left;
   }
   worker.join();
+}
+
+// Nobody is served yet: a signal ends the process soon, whatever is being loaded.
+result<std::unique_ptr<server>> start(server_options how, const signal_wait& signals) {
+  std::stop_source stop;
+  how.stop = stop.get_token();
+  result<std::unique_ptr<server>> made = fail(error_code::internal, "not started");
+  work_beside_signals(
+      signals, [&] { made = server::start(std::move(how)); },
+      [&](int count) -> std::optional<std::chrono::seconds> {
+        if (count == 1) log::info("serve", "stopping before all models are ready", {});
+        stop.request_stop();
+        return count == 1 ? start_ends_within : std::chrono::seconds(0);
+      },
+      [] { leave(exit_ok, true); });
+  if (!made || !stop.stop_requested()) return made;
+  (*made)->drain_and_stop({});
+  return fail(error_code::shutting_down, "stopped before it was announced");
+}
+
+bool drain(server& running, std::chrono::milliseconds deadline, const signal_wait& signals) {
+  log::info("serve", "draining", {{"deadline_s", static_cast<double>(deadline.count()) / 1000}});
+  bool in_time = false;
+  work_beside_signals(
+      signals, [&] { in_time = running.drain_and_stop(deadline); },
+      [&](int count) -> std::optional<std::chrono::seconds> {
+        if (count > 1) return std::nullopt;
+        log::warning("serve", "second signal: stopping at once");
+        running.stop_now();
+        return at_once;
+      },
+      [&] { leave(running, exit_ok, false); });
   if (running.is_stuck()) leave(running, exit_ok, in_time);
   return in_time;
 }
@@ -169,7 +203,11 @@ int serve(const serve_options& options, const context& shared) {
     given_up = why;
     signals.wake();
   };
-  auto running = server::start(std::move(how));
+  auto running = start(std::move(how), signals);
+  if (!running && running.error().code == error_code::shutting_down) {
+    log::info("serve", "stopped", {{"all_finished", true}});
+    return exit_ok;
+  }
   if (!running) return report(running.error());
   if (!options.ready_file.empty())
     if (auto done = write_ready_file(options.ready_file, (*running)->endpoints()); !done)
@@ -212,7 +250,7 @@ void add_serve(CLI::App& app, context& shared) {
   command->footer(
       "\nThe first SIGTERM or Ctrl-C refuses new requests and lets open ones finish (server.drain, 30s "
       "unless configured); "
-      "a second one stops at once.\n"
+      "a second one stops at once. One that comes while models are being loaded stops at once, too.\n"
       "Examples:\n"
       "  troupe serve\n"
       "  troupe serve --model mixtral=checkpoints/mixtral --listen tcp://0.0.0.0:7410\n"

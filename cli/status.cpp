@@ -54,13 +54,12 @@ std::string status_text(const client::server_status& s, const std::string& endpo
 }
 
 int show_status(bool json, const context& shared) {
-  const auto server = reach(shared, "");
+  const auto server = reach_server(shared);
   if (!server) return report(server.error());
   try {
-    const auto s = server->connection.status();
-    return (json ? write_json(status_json(s)) : write_out(status_text(s, server->connection.endpoint())))
-               ? exit_ok
-               : exit_failed;
+    const auto s = server->status();
+    return (json ? write_json(status_json(s)) : write_out(status_text(s, server->endpoint()))) ? exit_ok
+                                                                                               : exit_failed;
   } catch (const client::failure& f) {
     return report(to_error(f));
   }

@@ -91,6 +91,10 @@ error with_skipped(error problem, const std::vector<error>& skipped) {
   return problem;
 }
 
+error stopped_early() {
+  return {error_code::shutting_down, "stopped before all models were ready"};
+}
+
 result<std::shared_ptr<gateway::zmq_door>> open_door(const config::configuration& wanted) {
   gateway::door_options options;
   options.endpoints = wanted.server.listen;
@@ -167,8 +171,10 @@ result<std::unique_ptr<server>> server::start(server_options options) {
   if (auto valid = config::check(wanted); !valid) return fail(std::move(valid.error()));
   auto modules = load_modules(wanted.modules, options.paths);
   if (!modules) return fail(std::move(modules.error()));
+  if (options.stop.stop_requested()) return fail(stopped_early());
   auto models = prepare_models(wanted.models, modules->known);
   if (!models) return fail(with_skipped(std::move(models.error()), modules->skipped));
+  if (options.stop.stop_requested()) return fail(stopped_early());
   auto door = open_door(wanted);
   if (!door) return fail(std::move(door.error()));
 
@@ -187,6 +193,7 @@ result<std::unique_ptr<server>> server::start(server_options options) {
       log::error("server", "model not loaded", {{"reason", outcome.error().text}});
   };
   made->run(options);
+  const std::stop_callback give_up(options.stop, [&] { made->gate.fail_with(stopped_early()); });
   if (auto ready = made->gate.wait(); !ready) return fail(std::move(ready.error()));
   return std::unique_ptr<server>(new server(std::move(made)));
 }

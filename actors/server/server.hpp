@@ -7,6 +7,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -25,12 +26,14 @@ struct server_options {
   bool show_progress = false;  // of loading, on stderr
   // Called once, on some thread of the server, when an actor failed too often and all were stopped. May be empty.
   std::function<void(const std::string& why)> gave_up;
+  // Asked to stop before all models are ready: start() ends with shutting_down as soon as it can. May have no state.
+  std::stop_token stop;
 };
 
 class server {
  public:
   // Returns when every model is ready to answer. Errors: those of the configuration, of the modules that a model needs, of
-  // each model's files (weights included), address_in_use; nothing runs then.
+  // each model's files (weights included), address_in_use; shutting_down if asked to stop. Nothing runs then.
   static result<std::unique_ptr<server>> start(server_options options);
 
   // Stops at once: what is open ends with shutting_down.

@@ -12,7 +12,7 @@ void choice_text::echo(const std::vector<std::int32_t>& prompt) {
   for (const auto id : prompt) {
     auto piece = decoder_.push(id);
     decoded_ += piece.size();
-    give(std::move(piece));
+    give(piece);
   }
 }
 
@@ -47,10 +47,10 @@ bool choice_text::add_text(std::string piece) {
   decoded_ += piece.size();
   if (piece.empty()) return false;
   if (options_.stop_strings.empty() || pushed_ <= options_.min_tokens) {
-    give(std::move(piece));
+    give(piece);
   } else {
     auto found = matcher_.push(piece);
-    give(std::move(found.text));
+    give(found.text);
     if (found.hit) {
       end_at_stop(std::move(*found.hit));
       return true;

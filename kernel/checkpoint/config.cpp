@@ -149,8 +149,11 @@ result<checkpoint_config> read_config(const fs::path& folder) {
   std::error_code code;
   if (fs::is_regular_file(folder, code)) return read_file(folder);
   if (!fs::is_directory(folder, code))
-    return fail(error_code::not_found, "{}: no such folder or file{}", folder.string(),
-                code ? " (" + code.message() + ")" : "");
+    return fs::exists(folder, code)
+               ? fail(error_code::not_found, "{}: expected a folder or a regular file, found something else",
+                      folder.string())
+               : fail(error_code::not_found, "{}: no such folder or file{}", folder.string(),
+                      code ? " (" + code.message() + ")" : "");
   auto config = read_file(folder / "config.json");
   if (!config) return config;
   config->folder = folder;

@@ -25,9 +25,8 @@ namespace troupe::sandbox {
 struct cell_limits {
   std::chrono::milliseconds wall = std::chrono::seconds(10);
   std::chrono::seconds cpu = std::chrono::seconds(5);
-  std::uint64_t memory_bytes = std::uint64_t{512}
-                               << 20;                   // address space; not kept by builds with a sanitizer
-  std::uint64_t output_bytes = std::uint64_t{1} << 20;  // what it may write to stdout and stderr together
+  std::uint64_t memory_bytes = std::uint64_t{512} << 20;  // address space; not kept where sanitized()
+  std::uint64_t output_bytes = std::uint64_t{1} << 20;    // what it may write to stdout and stderr together
 };
 
 // An op that a module brings along. Names of what it takes, gives and keeps, in the order of its table.

@@ -74,8 +74,9 @@ const troupe_module& open(const std::string& library) {
   if (handle == nullptr) {
     const std::string why = ::dlerror();
     const char* hint =
-        why.find("cannot open shared object file") == why.npos
-            ? ""
+        why.find("cannot open shared object file") == why.npos ? ""
+        : why.find("libasan") != why.npos
+            ? " (troupe module check --address-sanitizer judges such a module; no server loads it)"
             : " (a module may need libstdc++, libm, libgcc_s and libc; link others statically)";
     refuse(error{error_code::bad_module, fmt::format("cannot be loaded: {}{}", why, hint)});
   }

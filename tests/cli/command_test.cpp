@@ -148,10 +148,13 @@ TEST(Command, NothingToDoShowsHelpAndFails) {
 }
 
 TEST(Command, NoServerSaysHowToStartOne) {
-  for (const char* command : {"models", "status"})
-    expect_error(run_troupe({command, "--endpoint", "tcp://127.0.0.1:9"}), 1,
-                 "no server at tcp://127.0.0.1:9: start one with `troupe serve`");
-  expect_error(run_troupe({"generate", "--endpoint", "tcp://127.0.0.1:9", "Hi"}), 1, "no server at");
+  for (const char* command : {"models", "status"}) {
+    const auto o = run_troupe({command, "--endpoint", "tcp://127.0.0.1:9"});
+    expect_error(o, 1, "no server at tcp://127.0.0.1:9: start one with `troupe serve`");
+    EXPECT_THAT(o.err, Not(HasSubstr("--model"))) << "it takes no model";
+  }
+  expect_error(run_troupe({"generate", "--endpoint", "tcp://127.0.0.1:9", "Hi"}), 1,
+               "--model a checkpoint folder");
   expect_error(run_troupe({"chat", "--endpoint", "tcp://127.0.0.1:9"}, "Hi\n"), 1, "no server at");
   expect_error(run_troupe({"tokenize", "--endpoint", "tcp://127.0.0.1:9", "Hi"}), 1, "no server at");
 }
@@ -386,6 +389,8 @@ TEST(Tokenize, WordThatIsNoIdIsAnError) {
 
 TEST(Generate, InputsThatContradictEachOtherAreRefused) {
   EXPECT_EQ(run_troupe({"generate", "--raw", "--system", "x", "Hi"}).status, 2);
+  EXPECT_EQ(run_troupe({"generate", "--ids", "1,2", "Hi"}).status, 2);
+  EXPECT_EQ(run_troupe({"generate", "--messages", "-", "Hi"}, "[]").status, 2);
   expect_error(run_troupe({"generate", "--logit-bias", "x", "Hi"}), 2, "expected id=bias");
   expect_error(run_troupe({"generate", "--messages", "/no/such/file"}), 2, "/no/such/file");
   expect_error(run_troupe({"generate", "--messages", "-"}, "{\"role\": 1}"), 2, "expected a JSON array");

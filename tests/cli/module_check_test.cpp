@@ -28,7 +28,7 @@ class SanitizedModule : public ::testing::Test {
   }
   outcome check(const std::string& fault) {
     EXPECT_EQ(troupe({"module", "trust", "add", FAULTY_ASAN_MODULE}).status, 0);
-    return troupe({"module", "check", FAULTY_ASAN_MODULE, "--config", config(fault)});
+    return troupe({"module", "check", "--address-sanitizer", FAULTY_ASAN_MODULE, "--config", config(fault)});
   }
   test::temp_folder folder_;
 };
@@ -55,9 +55,26 @@ TEST_F(SanitizedModule, NeedsTheRuntimeItWasBuiltWith) {
   ASSERT_NE(at, std::string::npos);
   bytes[at + name.size()] = '0';
   const auto other = folder_.write("other.so", bytes).string();
-  const auto o = troupe({"module", "check", other, "--config", config("none")});
+  const auto o = troupe({"module", "check", "--address-sanitizer", other, "--config", config("none")});
   EXPECT_EQ(o.status, 2);
   EXPECT_THAT(o.err, HasSubstr("other.so: was built with the address sanitizer, whose runtime libasan.so.0"));
+}
+
+// The name of the runtime in the file is not enough: it would lower the walls for whoever writes it.
+TEST_F(SanitizedModule, LowersNoWallsUnlessToldSo) {
+  const auto o = troupe({"module", "check", FAULTY_ASAN_MODULE, "--config", config("none")});
+  EXPECT_EQ(o.status, 2);
+  EXPECT_THAT(o.out + o.err, HasSubstr("libasan.so"));
+  EXPECT_THAT(o.out + o.err, HasSubstr("--address-sanitizer"));
+}
+
+TEST_F(SanitizedModule, IsExpectedIfAskedFor) {
+  const auto plain = std::string(TROUPE_BINARY_DIR) + "/lib/troupe/modules/mixtral.so";
+  const auto o = troupe({"module", "check", "--address-sanitizer", plain});
+  EXPECT_EQ(o.status, 2);
+  EXPECT_THAT(o.err, HasSubstr("mixtral.so: expected a module that is built with -fsanitize=address"));
+  EXPECT_THAT(troupe({"module", "check", "--address-sanitizer", "/no/such.so"}).err,
+              HasSubstr("/no/such.so: no such file"));
 }
 
 }  // namespace

@@ -88,6 +88,7 @@ TEST_F(Served, GenerateJsonIsOneObject) {
   const auto v = run_json({"generate", "-t", "0", "--json", "--logprobs", "2", "--prompt-logprobs", "1",
                            "What is the capital of France?"});
   EXPECT_EQ(text_of(v), "The capital of France is Paris.");
+  EXPECT_EQ(v.at("model").as_string(), "mixtral-demo") << "who answered, though nobody was named";
   const auto& choice = v.at("choices").at(0);
   EXPECT_EQ(choice.at("finish_reason").as_string(), "stop");
   EXPECT_EQ(choice.at("tokens").at(0).at("top").as_array().size(), 2U);
@@ -261,7 +262,7 @@ TEST_F(ServedTerminal, CtrlCCancelsTheAnswerAndTheNextQuestionWorks) {
 
 TEST_F(ServedTerminal, CtrlCAtThePromptDropsTheLineAndTwiceLeaves) {
   terminal_session t(chat(), own_state());
-  ASSERT_TRUE(t.wait_for("> "));
+  ASSERT_TRUE(t.wait_for("> ")) << t.screen();
   t.type("half a questi");
   ASSERT_TRUE(t.wait_for("questi"));
   t.type("\x03");

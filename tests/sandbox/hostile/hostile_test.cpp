@@ -17,7 +17,7 @@ class Hostile : public testing::TestWithParam<test::hostile_case> {};
 
 cell_limits limits_for(const test::hostile_case& c) {
   cell_limits limits;
-  limits.cpu = std::chrono::seconds(1);
+  limits.cpu = std::chrono::seconds(sanitized() ? 5 : 1);
   const std::string_view module = c.module;
   limits.wall =
       module == "sleeps" || module == "hides_and_loops" ? std::chrono::seconds(1) : std::chrono::seconds(60);
