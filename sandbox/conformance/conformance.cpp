@@ -6,6 +6,7 @@
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 #include <chrono>
+#include <exception>
 #include <fstream>
 #include <iterator>
 #include <set>
@@ -148,8 +149,12 @@ check::group apart(const subject& s, const std::string& name,
     mine.report_life_to(alive);
     return json::serialize(to_json(run(mine)));
   };
-  const auto answer = in_a_child(work, s.limits(), [&] { s.progressed(name, 0, 0); });
-  if (answer.end.empty()) return check::group_from_json(json::parse(answer.text).as_object());
+  auto answer = in_a_child(work, s.limits(), [&] { s.progressed(name, 0, 0); });
+  if (answer.end.empty()) try {
+      return check::group_from_json(json::parse(answer.text).as_object());
+    } catch (const std::exception& e) {  // what ran in the child can write what it likes
+      answer.end = fmt::format("expected the findings of the group as JSON: {}", e.what());
+    }
   check::group out(name);
   out.fail(answer.last.empty() ? "at the beginning" : answer.last, answer.end);
   return out;

@@ -17,6 +17,7 @@
 #include <exception>
 #include <new>
 
+#include "kernel/base/clean_text.hpp"
 #include "sandbox/cell/sanitized.hpp"
 
 namespace troupe::conformance {
@@ -139,10 +140,10 @@ class watcher {
       buffer_.erase(0, sizeof header + header.bytes);
       since_ = clock::now();
       used_ = processor_time(child_);
-      if (header.kind == word::alive && !text.empty()) answer_.last = text;
+      if (header.kind == word::alive && !text.empty()) answer_.last = clean_text(text, longest_message);
       if (header.kind == word::alive) heard_();
       if (header.kind == word::answer) answer_.text = text, answered_ = true;
-      if (header.kind == word::exception) answer_.end = text, answered_ = true;
+      if (header.kind == word::exception) answer_.end = clean_text(text, longest_message), answered_ = true;
     }
   }
 

@@ -3,6 +3,7 @@
 #include <exception>
 #include <new>
 
+#include "kernel/base/clean_text.hpp"
 #include "kernel/program/names.hpp"
 
 namespace troupe::ops::cpu {
@@ -103,7 +104,10 @@ result<void> run_native(execution& on, native_step& s, const native_batch& batch
     return fail(error_code::internal, "{}: no memory for its workspace in a step of {} rows", s.where,
                 batch.rows);
   } catch (const std::exception& e) {
-    return fail(error_code::internal, "{}: an exception crossed the interface: {}", s.where, e.what());
+    return fail(error_code::internal, "{}: an exception crossed the interface: {}", s.where,
+                clean_text(e.what(), longest_message));
+  } catch (...) {
+    return fail(error_code::internal, "{}: an exception crossed the interface", s.where);
   }
   const auto problem = s.use->take_problem();
   return fail(error_code::internal, "{}: {}", s.where, problem.empty() ? "failed without a reason" : problem);

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 
 #include "kernel/modules/stage.hpp"
+#include "sandbox/conformance/subject.hpp"
 #include "tests/sandbox/conformance/segmentation_fault.hpp"
 #include "tests/support/temp_folder.hpp"
 
@@ -149,6 +150,26 @@ TEST_F(Conformance, EndsNativeOpsThatDoNotEnd) {
   const auto found = faults_of("loops_in_op");
   EXPECT_THAT(found, HasSubstr("fast operations: timed out: used 1 s of processor time"));
   EXPECT_THAT(found, HasSubstr("(native loops_in_op, layers.0): timed out: used 1 s of processor time"));
+}
+
+TEST_F(Conformance, ShowsTheWordsOfAnOpFitForTerminalsAndJson) {
+  const auto found = faults_of("mumbles");
+  for (const char* group : {"reference: ", "batches: ", "states: "}) EXPECT_THAT(found, HasSubstr(group));
+  EXPECT_THAT(found, HasSubstr("op 1 (native mumbles, layers.0): not ? UTF-8  [31m\n"));
+  EXPECT_THAT(found, HasSubstr("(native mumbles, layers.0): fails: not ? UTF-8  [31m\n"));
+}
+
+TEST_F(Conformance, FailsAGroupWhoseFindingsCannotBeRead) {
+  options o;
+  const auto group = apart(subject(o, nullptr, {}), "states", [](const subject& s) {
+    s.alive("a case");
+    check::group g("states");
+    g.fail("a case", "not \xff UTF-8");
+    return g;
+  });
+  ASSERT_EQ(group.failures().size(), 1u);
+  EXPECT_EQ(group.failures()[0].name, "a case");
+  EXPECT_THAT(group.failures()[0].text, HasSubstr("expected the findings of the group as JSON"));
 }
 
 TEST_F(Conformance, DoesNotRunNativeOpsThatNobodyTrusts) {

@@ -50,6 +50,16 @@ TEST(InAChild, TellsOfExceptions) {
 TEST(InAChild, TellsOfAnEndWithoutAnAnswer) {
   const auto leaves = [](const sign_of_life&) -> std::string { ::_exit(0); };
   EXPECT_EQ(in_a_child(leaves, generous).end, "ended its process with code 0");
+TEST(InAChild, TellsWhatIsFitForTerminalsAndJson) {
+  const auto thrown = [](const sign_of_life& alive) -> std::string {
+    alive("a case \x1b[31m");
+    throw std::runtime_error("not \xff UTF-8");
+  };
+  const auto answer = in_a_child(thrown, generous);
+  EXPECT_EQ(answer.end, "ended with an exception: not ? UTF-8");
+  EXPECT_EQ(answer.last, "a case  [31m");
+}
+
 }
 
 TEST(InAChild, EndsWhatUsesTooMuchOfTheProcessor) {
