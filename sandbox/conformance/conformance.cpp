@@ -119,10 +119,19 @@ void add_run_groups(const subject& s, check::report& out) {
   }
 }
 
+void add_blocked_groups(const subject& s, check::report& out) {
+  for (const std::string_view name : {"programs", "laws", "reference", "batches", "states", "guards"}) {
+    if (name == "guards" && s.module().declared_ops().empty()) continue;
+    out.groups.emplace_back(std::string(name)).block("needs a configuration: give --config or --checkpoint");
+  }
+}
+
 // A module that builds none of its configurations has shown what it is: what else it does may take long.
 void add_groups(const subject& s, check::report& out) {
   if (s.configs().empty()) {
     out.groups.push_back(check_mistakes(s));
+    out.groups.back().note("without a configuration only texts that are none");
+    add_blocked_groups(s, out);
     return;
   }
   out.groups.push_back(check_programs(s));

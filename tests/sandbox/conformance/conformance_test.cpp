@@ -186,11 +186,16 @@ TEST_F(Conformance, DoesNotRunNativeOpsThatNobodyTrusts) {
       << "what runs in the cell needs no trust";
 }
 
-TEST_F(Conformance, JudgesATableWithoutAnyConfiguration) {
-  const auto report = judge(build_folder / "lib/troupe/modules/mixtral.so", {});
+TEST_F(Conformance, IsNotPassedWithoutAnyConfiguration) {
+  const auto report = judge(FAULTY_MODULE, {});
   ASSERT_TRUE(report) << report.error().text;
-  EXPECT_TRUE(report->ok()) << failures(*report);
-  EXPECT_EQ(report->groups.size(), 2u);
+  EXPECT_FALSE(report->ok());
+  std::vector<std::string> judged, blocked;
+  for (const auto& g : report->groups) (g.blocked().empty() ? judged : blocked).push_back(g.name());
+  EXPECT_THAT(judged, testing::ElementsAre("table", "mistakes"));
+  EXPECT_THAT(blocked, testing::ElementsAre("programs", "laws", "reference", "batches", "states", "guards"));
+  EXPECT_THAT(check::to_text(*report, 5),
+              HasSubstr("programs: needs a configuration: give --config or --checkpoint"));
 }
 
 TEST_F(Conformance, SaysWhichConfigurationCannotBeRead) {
