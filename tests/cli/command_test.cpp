@@ -99,6 +99,16 @@ TEST_F(ModuleTrust, IsListedAndTakenBack) {
   EXPECT_EQ(parsed(run({"inspect", file_, "--json"})).at("trusted"), false);
 }
 
+TEST_F(ModuleTrust, KeepsItsNoteWhenItIsAddedAgain) {
+  EXPECT_EQ(run({"trust", "add", file_, "--note", "reviewed"}).status, 0);
+  EXPECT_EQ(run({"trust", "add", "--key", key_, "--note", "the author"}).status, 0);
+  EXPECT_THAT(run({"trust", "add", file_}).out, HasSubstr("is already there"));
+  EXPECT_THAT(run({"trust", "add", "--key", key_}).out, HasSubstr("is already there"));
+  const auto list = run({"trust", "list"}).out;
+  EXPECT_THAT(list, HasSubstr("reviewed"));
+  EXPECT_THAT(list, HasSubstr("the author"));
+}
+
 TEST_F(ModuleTrust, ComesWithASignature) {
   const auto made = run({"sign", file_, "--key", key_});
   EXPECT_EQ(made.status, 0) << made.err;
