@@ -330,6 +330,17 @@ TEST(Module, NewWritesAProjectUnderItsName) {
     EXPECT_THAT(text_of(file), Not(HasSubstr("my_model"))) << file.path();
 }
 
+// The build tree has no package: a project can be built once Troupe is installed.
+TEST(Module, NewOfABuildTreeTellsToInstallFirst) {
+  const test::temp_folder folder;
+  const auto where = (folder.path() / "here").string();
+  const auto o = run_troupe({"module", "new", "tiny_net", "--dir", where});
+  EXPECT_THAT(
+      o.out,
+      HasSubstr("next:\n  cmake --install \"" TROUPE_BINARY_DIR "\" --prefix \"$HOME/.local\"\n  cmake -S " +
+                where + " -B " + where + "/build -DCMAKE_PREFIX_PATH=\"$HOME/.local\"\n  cmake --build "));
+}
+
 TEST(Module, NewTakesTheArchitectureOfACheckpoint) {
   const test::temp_folder folder;
   const auto where = (folder.path() / "here").string();
