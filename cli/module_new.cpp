@@ -129,12 +129,18 @@ struct new_command {
 };
 
 // How CMake finds the package that this command belongs to.
-std::string prefix_option(const config::install_paths& paths) {
+struct package_place {
+  std::string first;   // a line that must be run before; empty = none
+  std::string option;  // of cmake
+};
+package_place find_package(const config::install_paths& paths) {
   std::error_code ignored;
   const bool installed = fs::exists(paths.libraries / "cmake" / "Troupe" / "TroupeConfig.cmake", ignored);
-  if (!installed) return " -DCMAKE_PREFIX_PATH=<where Troupe is installed>";
+  if (!installed)  // a build tree
+    return {fmt::format("  cmake --install \"{}\" --prefix \"$HOME/.local\"\n", paths.prefix.string()),
+            " -DCMAKE_PREFIX_PATH=\"$HOME/.local\""};
   if (paths.prefix == "/usr" || paths.prefix == "/usr/local") return {};
-  return fmt::format(" -DCMAKE_PREFIX_PATH={}", paths.prefix.string());
+  return {{}, fmt::format(" -DCMAKE_PREFIX_PATH=\"{}\"", paths.prefix.string())};
 }
 
 int write_new(const new_command& c, const context& shared) {
@@ -143,13 +149,14 @@ int write_new(const new_command& c, const context& shared) {
   if (!written) return report(written.error());
   const auto where = folder.string();
   const auto library = fmt::format("{}/build/lib/troupe/modules/{}.so", where, c.name);
+  const auto package = find_package(shared.paths);
   const bool shown =
-      write_out(fmt::format("wrote {0}: {1}\n\nnext:\n"
+      write_out(fmt::format("wrote {0}: {1}\n\nnext:\n{4}"
                             "  cmake -S {0} -B {0}/build{2}\n"
                             "  cmake --build {0}/build\n"
                             "  troupe module inspect {3}\n"
                             "  troupe program --config {0}/config.json --module {3}\n",
-                            where, fmt::join(*written, ", "), prefix_option(shared.paths), library));
+                            where, fmt::join(*written, ", "), package.option, library, package.first));
   return shown ? exit_ok : exit_failed;
 }
 

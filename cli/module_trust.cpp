@@ -73,8 +73,7 @@ result<modules::trust_list::entry> wanted_entry(const trust_command& c) {
   }
   auto sha256 = sha256_of(c.file);
   if (!sha256) return fail(std::move(sha256.error()));
-  return modules::trust_list::entry{"sha256", std::move(*sha256),
-                                    c.note.empty() ? fs::path(c.file).filename().string() : c.note};
+  return modules::trust_list::entry{"sha256", std::move(*sha256), c.note};
 }
 
 int add_entry(const trust_command& c, const context& shared) {
@@ -86,6 +85,8 @@ int add_entry(const trust_command& c, const context& shared) {
   if (!list) return report(list.error());
   auto entry = wanted_entry(c);
   if (!entry) return report(entry.error());
+  if (entry->note.empty() && list->find(entry->kind, entry->hex) == nullptr)
+    entry->note = fs::path(c.file).filename().string();
   const std::string text = fmt::format("{} {}", entry->kind, entry->hex);
   const bool is_new = list->add(std::move(*entry));
   if (auto ok = list->save(*file); !ok) return report(ok.error());

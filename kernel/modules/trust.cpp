@@ -87,7 +87,7 @@ bool trust_list::add(entry e) {
   const bool is_new = known == entries_.end();
   if (is_new)
     entries_.push_back(std::move(e));
-  else
+  else if (!e.note.empty())
     known->note = std::move(e.note);
   return is_new;
 }

@@ -29,7 +29,7 @@ class trust_list {
   static result<trust_list> load(const std::filesystem::path& file);
   result<void> save(const std::filesystem::path& file) const;
 
-  // False = it is there already; its note is then replaced.
+  // False = it is there already; a new note then replaces the old one, an empty one does not.
   bool add(entry e);
   // By the digits or the beginning of them, at least 8. The entry that is gone; none = none, or several, are so.
   std::optional<entry> remove(std::string_view hex);

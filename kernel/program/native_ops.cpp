@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <exception>
 
+#include "kernel/base/clean_text.hpp"
 #include "kernel/program/check.hpp"
 
 namespace troupe::program {
@@ -91,7 +92,7 @@ class use_checker {
     try {
       status = native_.shapes(&use_.table());
     } catch (const std::exception& e) {
-      refuse(where_, "an exception crossed the interface: {}", e.what());
+      refuse(where_, "an exception crossed the interface: {}", clean_text(e.what(), longest_message));
     } catch (...) {
       refuse(where_, "an exception crossed the interface");
     }
@@ -161,7 +162,8 @@ native_use::native_use(const Program& program, const Op& op) {
 troupe_status native_use::on_fail(void* context, const char* text) noexcept {
   try {
     auto& problem = static_cast<native_use*>(context)->problem_;
-    problem = text == nullptr || *text == '\0' ? "without a reason" : text;
+    problem = text == nullptr ? "" : clean_text(text, longest_message);
+    if (problem.empty()) problem = "without a reason";
   } catch (const std::exception&) {
     return TROUPE_FAILED;  // without a text
   }

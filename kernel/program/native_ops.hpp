@@ -47,7 +47,7 @@ class native_use {
   std::span<troupe_tensor> outputs() { return outputs_; }
   std::span<troupe_weight> weights() { return weights_; }
 
-  // What the op has said by fail() since the last call.
+  // What the op has said by fail() since the last call, fit for logs, terminals and JSON.
   std::string take_problem() { return std::exchange(problem_, {}); }
 
  private:

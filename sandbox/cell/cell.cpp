@@ -9,8 +9,8 @@
 #include <cstring>
 #include <memory>
 
+#include "kernel/base/clean_text.hpp"
 #include "sandbox/cell/child.hpp"
-#include "sandbox/cell/clean_text.hpp"
 #include "troupe/schemas/cell_generated.h"
 
 namespace troupe::sandbox {

@@ -6,6 +6,7 @@
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 #include <chrono>
+#include <exception>
 #include <fstream>
 #include <iterator>
 #include <set>
@@ -118,10 +119,19 @@ void add_run_groups(const subject& s, check::report& out) {
   }
 }
 
+void add_blocked_groups(const subject& s, check::report& out) {
+  for (const std::string_view name : {"programs", "laws", "reference", "batches", "states", "guards"}) {
+    if (name == "guards" && s.module().declared_ops().empty()) continue;
+    out.groups.emplace_back(std::string(name)).block("needs a configuration: give --config or --checkpoint");
+  }
+}
+
 // A module that builds none of its configurations has shown what it is: what else it does may take long.
 void add_groups(const subject& s, check::report& out) {
   if (s.configs().empty()) {
     out.groups.push_back(check_mistakes(s));
+    out.groups.back().note("without a configuration only texts that are none");
+    add_blocked_groups(s, out);
     return;
   }
   out.groups.push_back(check_programs(s));
@@ -148,8 +158,12 @@ check::group apart(const subject& s, const std::string& name,
     mine.report_life_to(alive);
     return json::serialize(to_json(run(mine)));
   };
-  const auto answer = in_a_child(work, s.limits(), [&] { s.progressed(name, 0, 0); });
-  if (answer.end.empty()) return check::group_from_json(json::parse(answer.text).as_object());
+  auto answer = in_a_child(work, s.limits(), [&] { s.progressed(name, 0, 0); });
+  if (answer.end.empty()) try {
+      return check::group_from_json(json::parse(answer.text).as_object());
+    } catch (const std::exception& e) {  // what ran in the child can write what it likes
+      answer.end = fmt::format("expected the findings of the group as JSON: {}", e.what());
+    }
   check::group out(name);
   out.fail(answer.last.empty() ? "at the beginning" : answer.last, answer.end);
   return out;

@@ -44,7 +44,8 @@ struct options {
 };
 
 // Errors: those of store::load (the module is none, or gets no further than its table), not_found and bad_checkpoint for
-// configurations. Whatever else is wrong is in the report. Without a configuration only the first group and `{}` can be judged.
+// configurations. Whatever else is wrong is in the report. Without a configuration only `table` and a part of `mistakes` can be judged: the
+// other groups cannot run, and that is not passed.
 result<check::report> run(const options& o, const modules::store& store);
 
 }  // namespace troupe::conformance

@@ -17,6 +17,7 @@
 #include <exception>
 #include <new>
 
+#include "kernel/base/clean_text.hpp"
 #include "sandbox/cell/sanitized.hpp"
 
 namespace troupe::conformance {
@@ -77,6 +78,7 @@ void tell_report(const char* report) {
                                pid_t parent) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   if (::getppid() != parent) ::_exit(1);
+  ::setpgid(0, 0);  // what it starts itself ends with it
   limit_resources();
   reports_to = to;
   sandbox::on_sanitizer_report(&tell_report);
@@ -106,9 +108,13 @@ class watcher {
       : child_(child), from_(from), limits_(limits), heard_(heard) {}
 
   child_answer watch() {
-    while (listen() && still_in_time()) {
+    constexpr int look_again_ms = 50, at_the_end_ms = 1, whole_pipe = 8;  // pieces
+    while (!has_ended() && still_in_time()) listen(is_open_ ? look_again_ms : at_the_end_ms);
+    // It is not waited for yet, so the number is still its own.
+    ::kill(child_, SIGKILL);
+    ::kill(-child_, SIGKILL);  // what it has started
+    for (int i = 0; i < whole_pipe && !answered_ && listen(0); ++i) {
     }
-    if (!timed_out_.empty()) ::kill(child_, SIGKILL);
     int status = 0;
     while (::waitpid(child_, &status, 0) < 0 && errno == EINTR) {
     }
@@ -117,14 +123,21 @@ class watcher {
   }
 
  private:
-  // False = the child has closed its end.
-  bool listen() {
-    constexpr int look_again_ms = 50;
-    pollfd waiting = {from_, POLLIN, 0};
-    if (::poll(&waiting, 1, look_again_ms) <= 0) return true;
+  // Not by the end of the pipe: the child may close it early, and what the child has started may keep it open.
+  bool has_ended() const {
+    siginfo_t info = {};
+    return ::waitid(P_PID, static_cast<id_t>(child_), &info, WEXITED | WNOWAIT | WNOHANG) != 0 ||
+           info.si_pid == child_;
+  }
+
+  // False = there was nothing to hear.
+  bool listen(int wait_ms) {
+    pollfd waiting = {is_open_ ? from_ : -1, POLLIN, 0};
+    if (::poll(&waiting, 1, wait_ms) <= 0) return false;
     std::array<char, 16 * 1024> piece;
     const ssize_t n = ::read(from_, piece.data(), piece.size());
-    if (n <= 0) return n < 0 && errno == EINTR;
+    is_open_ = n > 0 || (n < 0 && errno == EINTR);
+    if (n <= 0) return is_open_;
     buffer_.append(piece.data(), static_cast<std::size_t>(n));
     take_words();
     return true;
@@ -139,10 +152,10 @@ class watcher {
       buffer_.erase(0, sizeof header + header.bytes);
       since_ = clock::now();
       used_ = processor_time(child_);
-      if (header.kind == word::alive && !text.empty()) answer_.last = text;
+      if (header.kind == word::alive && !text.empty()) answer_.last = clean_text(text, longest_message);
       if (header.kind == word::alive) heard_();
       if (header.kind == word::answer) answer_.text = text, answered_ = true;
-      if (header.kind == word::exception) answer_.end = text, answered_ = true;
+      if (header.kind == word::exception) answer_.end = clean_text(text, longest_message), answered_ = true;
     }
   }
 
@@ -172,7 +185,7 @@ class watcher {
   std::string buffer_, timed_out_;
   clock::time_point since_ = clock::now();
   std::chrono::nanoseconds used_{};
-  bool answered_ = false;
+  bool is_open_ = true, answered_ = false;
   child_answer answer_;
 };
 
@@ -188,6 +201,7 @@ child_answer in_a_child(const std::function<std::string(const sign_of_life&)>& w
     ::close(ends[0]);
     be_the_child(work, ends[1], parent);
   }
+  if (child > 0) ::setpgid(child, child);  // whoever is first
   ::close(ends[1]);
   auto answer =
       child < 0 ? child_answer{{}, "no child process", {}} : watcher(child, ends[0], limits, heard).watch();

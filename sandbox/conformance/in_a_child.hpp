@@ -25,7 +25,8 @@ struct child_answer {
 using sign_of_life = std::function<void(std::string_view)>;
 
 // Forks: the calling process should have one thread. `heard` is called here for each sign of life. Exceptions of the work
-// end in child_answer::end. The child dies with the calling thread.
+// end in child_answer::end. The child dies with the calling thread, and what it has started, but for what has left its process
+// group, with the child.
 child_answer in_a_child(
     const std::function<std::string(const sign_of_life&)>& work, const child_limits& limits,
     const std::function<void()>& heard = [] {});

@@ -99,6 +99,16 @@ TEST_F(ModuleTrust, IsListedAndTakenBack) {
   EXPECT_EQ(parsed(run({"inspect", file_, "--json"})).at("trusted"), false);
 }
 
+TEST_F(ModuleTrust, KeepsItsNoteWhenItIsAddedAgain) {
+  EXPECT_EQ(run({"trust", "add", file_, "--note", "reviewed"}).status, 0);
+  EXPECT_EQ(run({"trust", "add", "--key", key_, "--note", "the author"}).status, 0);
+  EXPECT_THAT(run({"trust", "add", file_}).out, HasSubstr("is already there"));
+  EXPECT_THAT(run({"trust", "add", "--key", key_}).out, HasSubstr("is already there"));
+  const auto list = run({"trust", "list"}).out;
+  EXPECT_THAT(list, HasSubstr("reviewed"));
+  EXPECT_THAT(list, HasSubstr("the author"));
+}
+
 TEST_F(ModuleTrust, ComesWithASignature) {
   const auto made = run({"sign", file_, "--key", key_});
   EXPECT_EQ(made.status, 0) << made.err;
@@ -321,6 +331,17 @@ TEST(Module, NewWritesAProjectUnderItsName) {
   EXPECT_THAT(text_of(where / "README.md"), StartsWith("# tiny_net\n"));
   for (const auto& file : std::filesystem::directory_iterator(where))
     EXPECT_THAT(text_of(file), Not(HasSubstr("my_model"))) << file.path();
+}
+
+// The build tree has no package: a project can be built once Troupe is installed.
+TEST(Module, NewOfABuildTreeTellsToInstallFirst) {
+  const test::temp_folder folder;
+  const auto where = (folder.path() / "here").string();
+  const auto o = run_troupe({"module", "new", "tiny_net", "--dir", where});
+  EXPECT_THAT(
+      o.out,
+      HasSubstr("next:\n  cmake --install \"" TROUPE_BINARY_DIR "\" --prefix \"$HOME/.local\"\n  cmake -S " +
+                where + " -B " + where + "/build -DCMAKE_PREFIX_PATH=\"$HOME/.local\"\n  cmake --build "));
 }
 
 TEST(Module, NewTakesTheArchitectureOfACheckpoint) {

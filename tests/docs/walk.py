@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Walks through docs/write_a_module.md as a reader does: runs its commands, makes its changes, in their order, against the installed package.
 
-usage: walk.py DOCUMENT PREFIX WORK_FOLDER EXPECTED_LAST REFERENCE
+usage: walk.py DOCUMENT PREFIX WORK_FOLDER EXPECTED REFERENCE
 
 ```sh blocks are run as they stand, with their <names> filled in. ```diff blocks change llama/llama.cpp: hunks that are separated by
 lines beginning with @@, each of which must fit in exactly one place; at the end of a step the module is built and its Program
-printed. At the end the file must be EXPECTED_LAST. REFERENCE is a checkpoint with its goldens. Prints the seconds of each command.
+printed. After the step that installs the module the file must be EXPECTED. REFERENCE is a checkpoint with its goldens. Prints the
+seconds of each command.
 """
 
 import os
@@ -83,10 +84,15 @@ def main():
     work.mkdir(parents=True)
     os.chdir(work)
     os.environ.update(PATH=f"{prefix}/bin:{os.environ['PATH']}", CMAKE_PREFIX_PATH=str(prefix), XDG_CACHE_HOME=str(work / "cache"),
+                      XDG_CONFIG_HOME=str(work / "config"),
                       CXXFLAGS="-Wall -Wextra -Wno-missing-field-initializers -Werror")
     names = {"<checkpoint>": str(reference), "<folder>": str(reference / "goldens"), "<prefix>": str(work / "installed")}
     begin = time.monotonic()
-    for heading, blocks in steps_of(document.read_text()):
+    steps = steps_of(document.read_text())
+    installs = [heading for heading, _ in steps if heading.endswith("install it")]
+    if len(installs) != 1:
+        sys.exit(f"{document}: expected one step whose heading ends with 'install it', found {len(installs)}")
+    for heading, blocks in steps:
         print(heading)
         changes = [lines for kind, lines in blocks if kind == "diff"]
         for lines in changes:
@@ -98,9 +104,9 @@ def main():
         for kind, lines in blocks:
             for command in lines if kind == "sh" else []:
                 print(run(command, names), end="")
+        if heading in installs and SOURCE.read_text() != expected.read_text():
+            sys.exit(f"{document}: after the step {heading} the module is not {expected}")
     print(f"{time.monotonic() - begin:7.2f} s in all")
-    if SOURCE.read_text() != expected.read_text():
-        sys.exit(f"{document}: its last step is not {expected}")
 
 
 main()

@@ -13,6 +13,7 @@ troupe module new my_first | tee told
 sed -n '/^next:$/,$ s/^  //p' told > next
 [ "$(wc -l < next)" = 4 ]
 bash -euxo pipefail next | tee said
+grep -q 'CMAKE_BUILD_TYPE:STRING=Release' my_first/build/CMakeCache.txt
 grep -q 'architectures  MyFirstForCausalLM' said
 grep -q 'parameters 58.47 M in all' said
 ctest --test-dir my_first/build --output-on-failure

@@ -3,6 +3,7 @@
 #include <exception>
 #include <new>
 
+#include "kernel/base/clean_text.hpp"
 #include "kernel/program/names.hpp"
 
 namespace troupe::ops::cpu {
@@ -83,6 +84,15 @@ tl::unexpected<error> refused_workspace(const native_step& s, std::uint64_t byte
   return fail(error_code::internal, "{}: asks for a workspace of {} bytes", s.where, bytes);
 }
 
+// Null = there is no memory for it.
+std::byte* take_workspace(execution& on, std::uint64_t bytes) {
+  try {
+    return on.shared(execution::workspace).take<std::byte>(bytes);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+
 }  // namespace
 
 result<void> run_native(execution& on, native_step& s, const native_batch& batch,
@@ -96,14 +106,17 @@ result<void> run_native(execution& on, native_step& s, const native_batch& batch
     if (s.op->workspace != nullptr) {
       const auto bytes = s.op->workspace(use, step.rows, step.sequences, step.threads);
       if (bytes > largest_workspace) return refused_workspace(s, bytes);
-      if (bytes > 0) step.workspace = on.shared(execution::workspace).take<std::byte>(bytes);
+      if (bytes > 0) step.workspace = take_workspace(on, bytes);
+      if (bytes > 0 && step.workspace == nullptr)
+        return fail(error_code::internal, "{}: no memory for its workspace of {} bytes in a step of {} rows",
+                    s.where, bytes, batch.rows);
     }
     if (s.op->cpu(use, &step) == TROUPE_OK) return {};
-  } catch (const std::bad_alloc&) {
-    return fail(error_code::internal, "{}: no memory for its workspace in a step of {} rows", s.where,
-                batch.rows);
   } catch (const std::exception& e) {
-    return fail(error_code::internal, "{}: an exception crossed the interface: {}", s.where, e.what());
+    return fail(error_code::internal, "{}: an exception crossed the interface: {}", s.where,
+                clean_text(e.what(), longest_message));
+  } catch (...) {
+    return fail(error_code::internal, "{}: an exception crossed the interface", s.where);
   }
   const auto problem = s.use->take_problem();
   return fail(error_code::internal, "{}: {}", s.where, problem.empty() ? "failed without a reason" : problem);

@@ -53,6 +53,15 @@ TEST_F(Trust, KnowsAListedDigest) {
   EXPECT_EQ(*answer, fmt::format("its SHA-256 is listed in {} (mine)", file("list").string()));
 }
 
+TEST_F(Trust, KeepsItsNoteUntilAnotherIsGiven) {
+  trust_list list;
+  EXPECT_TRUE(list.add({"ed25519", digest, "the author"}));
+  EXPECT_FALSE(list.add({"ed25519", digest, ""}));
+  EXPECT_EQ(list.find("ed25519", digest)->note, "the author");
+  EXPECT_FALSE(list.add({"ed25519", digest, "another"}));
+  EXPECT_EQ(list.find("ed25519", digest)->note, "another");
+}
+
 TEST_F(Trust, DoesNotTakeAKeyForADigest) {
   trust_list list;
   list.add({"ed25519", digest, ""});

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 
 #include "kernel/modules/stage.hpp"
+#include "sandbox/conformance/subject.hpp"
 #include "tests/sandbox/conformance/segmentation_fault.hpp"
 #include "tests/support/temp_folder.hpp"
 
@@ -151,6 +152,26 @@ TEST_F(Conformance, EndsNativeOpsThatDoNotEnd) {
   EXPECT_THAT(found, HasSubstr("(native loops_in_op, layers.0): timed out: used 1 s of processor time"));
 }
 
+TEST_F(Conformance, ShowsTheWordsOfAnOpFitForTerminalsAndJson) {
+  const auto found = faults_of("mumbles");
+  for (const char* group : {"reference: ", "batches: ", "states: "}) EXPECT_THAT(found, HasSubstr(group));
+  EXPECT_THAT(found, HasSubstr("op 1 (native mumbles, layers.0): not ? UTF-8  [31m\n"));
+  EXPECT_THAT(found, HasSubstr("(native mumbles, layers.0): fails: not ? UTF-8  [31m\n"));
+}
+
+TEST_F(Conformance, FailsAGroupWhoseFindingsCannotBeRead) {
+  options o;
+  const auto group = apart(subject(o, nullptr, {}), "states", [](const subject& s) {
+    s.alive("a case");
+    check::group g("states");
+    g.fail("a case", "not \xff UTF-8");
+    return g;
+  });
+  ASSERT_EQ(group.failures().size(), 1u);
+  EXPECT_EQ(group.failures()[0].name, "a case");
+  EXPECT_THAT(group.failures()[0].text, HasSubstr("expected the findings of the group as JSON"));
+}
+
 TEST_F(Conformance, DoesNotRunNativeOpsThatNobodyTrusts) {
   const auto config = folder_.write("config.json", R"({"fault": "none", "hidden_size": 16, "context": 64})");
   options o;
@@ -165,11 +186,16 @@ TEST_F(Conformance, DoesNotRunNativeOpsThatNobodyTrusts) {
       << "what runs in the cell needs no trust";
 }
 
-TEST_F(Conformance, JudgesATableWithoutAnyConfiguration) {
-  const auto report = judge(build_folder / "lib/troupe/modules/mixtral.so", {});
+TEST_F(Conformance, IsNotPassedWithoutAnyConfiguration) {
+  const auto report = judge(FAULTY_MODULE, {});
   ASSERT_TRUE(report) << report.error().text;
-  EXPECT_TRUE(report->ok()) << failures(*report);
-  EXPECT_EQ(report->groups.size(), 2u);
+  EXPECT_FALSE(report->ok());
+  std::vector<std::string> judged, blocked;
+  for (const auto& g : report->groups) (g.blocked().empty() ? judged : blocked).push_back(g.name());
+  EXPECT_THAT(judged, testing::ElementsAre("table", "mistakes"));
+  EXPECT_THAT(blocked, testing::ElementsAre("programs", "laws", "reference", "batches", "states", "guards"));
+  EXPECT_THAT(check::to_text(*report, 5),
+              HasSubstr("programs: needs a configuration: give --config or --checkpoint"));
 }
 
 TEST_F(Conformance, SaysWhichConfigurationCannotBeRead) {

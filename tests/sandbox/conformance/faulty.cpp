@@ -57,6 +57,11 @@ void exits_in_op(const sdk::native_step&) {
   ::_exit(0);
 }
 
+// Fails with what is not UTF-8 and colours a terminal.
+void mumbles(const sdk::native_step&) {
+  throw sdk::native_error("not \xff UTF-8\n\x1b[31m");
+}
+
 // Reads one number more than it has; only the address sanitizer sees it.
 void overruns_its_heap(const sdk::native_step& s) {
   const std::vector<float> own(s.columns(0), 0.F);
@@ -96,6 +101,9 @@ struct op_loops_in_op : variant<&loops_in_op> {
 struct op_exits_in_op : variant<&exits_in_op> {
   static constexpr const char* name = "exits_in_op";
 };
+struct op_mumbles : variant<&mumbles> {
+  static constexpr const char* name = "mumbles";
+};
 struct op_overruns_its_heap : variant<&overruns_its_heap> {
   static constexpr const char* name = "overruns_its_heap";
 };
@@ -109,6 +117,7 @@ const troupe_native_op* const ops[] = {&sdk::native_op<op_right>(),
                                        &sdk::native_op<op_crashes_in_op>(),
                                        &sdk::native_op<op_loops_in_op>(),
                                        &sdk::native_op<op_exits_in_op>(),
+                                       &sdk::native_op<op_mumbles>(),
                                        &sdk::native_op<op_overruns_its_heap>(),
                                        nullptr};
 

@@ -150,9 +150,24 @@ TEST(StateSlots, StandApartAndAligned) {
   EXPECT_EQ((*slots)->slot(2)[0], 3);
 }
 
-// The first norm as an op that fails, or throws, when a step has more than one row.
+// The first norm as an op whose body does something else when a step has more than one row.
 struct moody {
-  static program::native_ops ops(bool throws) {
+  using body = decltype(troupe_native_op::cpu);
+
+  static troupe_status fails(const troupe_native_use* use, const troupe_native_step* step) {
+    return step->rows > 1 ? use->fail(use->context, "too many rows for me") : TROUPE_OK;
+  }
+  static troupe_status throws(const troupe_native_use*, const troupe_native_step* step) {
+    return step->rows > 1 ? throw std::runtime_error("thrown") : TROUPE_OK;
+  }
+  static troupe_status throws_no_exception(const troupe_native_use*, const troupe_native_step* step) {
+    return step->rows > 1 ? throw 42 : TROUPE_OK;
+  }
+  static troupe_status wants_memory(const troupe_native_use*, const troupe_native_step* step) {
+    return step->rows > 1 ? throw std::bad_alloc() : TROUPE_OK;
+  }
+
+  static program::native_ops ops(body cpu) {
     static const troupe_native_value x = {"x", TROUPE_F32, 0}, w = {"w", TROUPE_NONE, 0};
     static troupe_native_op table = {};
     table.version = 1;
@@ -164,13 +179,7 @@ struct moody {
       use->outputs[0] = use->inputs[0];
       return TROUPE_OK;
     };
-    table.cpu = throws ? +[](const troupe_native_use*, const troupe_native_step* step) -> troupe_status {
-      if (step->rows > 1) throw std::runtime_error("thrown");
-      return TROUPE_OK;
-    }
-    : +[](const troupe_native_use* use, const troupe_native_step* step) -> troupe_status {
-        return step->rows > 1 ? use->fail(use->context, "too many rows for me") : TROUPE_OK;
-      };
+    table.cpu = cpu;
     return {{&table}, nullptr};
   }
   static program::ProgramT source() {
@@ -187,15 +196,18 @@ TEST_P(NativeStep, EndsTheStepWithTheOpsOwnWords) {
   const std::vector<std::int32_t> tokens{1, 2}, positions{0, 1};
   const std::vector<std::uint32_t> starts{0, 2}, one{0, 1}, table{0}, rows;
   const std::vector<std::span<const std::uint32_t>> tables{table};
-  for (const bool throws : {false, true}) {
-    load(moody::source(), moody::ops(throws));
+  const std::pair<moody::body, const char*> cases[] = {
+      {&moody::fails, "too many rows for me"},
+      {&moody::throws, "an exception crossed the interface: thrown"},
+      {&moody::throws_no_exception, "an exception crossed the interface"},
+      {&moody::wants_memory, "an exception crossed the interface: std::bad_alloc"}};
+  for (const auto& [body, words] : cases) {
+    load(moody::source(), moody::ops(body));
     EXPECT_TRUE(model_->run({std::span(tokens).first(1), std::span(positions).first(1), one, tables, rows}));
     const auto ran = model_->run({tokens, positions, starts, tables, rows});
-    ASSERT_FALSE(ran);
+    ASSERT_FALSE(ran) << words;
     EXPECT_EQ(ran.error().code, error_code::internal);
-    EXPECT_EQ(ran.error().text,
-              std::string("op 1 (native moody, layers.0): ") +
-                  (throws ? "an exception crossed the interface: thrown" : "too many rows for me"));
+    EXPECT_EQ(ran.error().text, std::string("op 1 (native moody, layers.0): ") + words);
   }
 }
 
@@ -215,7 +227,7 @@ TEST_P(NativeStep, RefusesAWorkspaceThatCannotBe) {
   const std::vector<std::uint32_t> starts{0, 1}, blocks{0}, rows;
   const std::vector<std::span<const std::uint32_t>> tables{blocks};
   const auto refused = [&](workspace asks, const char* text) {
-    auto table = *moody::ops(false).all()[0];
+    auto table = *moody::ops(&moody::fails).all()[0];
     table.workspace = asks;
     load(moody::source(), program::native_ops({&table}, nullptr));
     const auto ran = model_->run({tokens, positions, starts, tables, rows});

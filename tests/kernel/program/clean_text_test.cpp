@@ -1,8 +1,8 @@
-#include "sandbox/cell/clean_text.hpp"
+#include "kernel/base/clean_text.hpp"
 
 #include <gtest/gtest.h>
 
-namespace troupe::sandbox {
+namespace troupe {
 namespace {
 
 using namespace std::string_literals;
@@ -34,4 +34,4 @@ TEST(CleanText, StopsAtTheLimitBetweenCharacters) {
 }
 
 }  // namespace
-}  // namespace troupe::sandbox
+}  // namespace troupe

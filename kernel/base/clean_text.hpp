@@ -1,13 +1,17 @@
-#include "sandbox/cell/clean_text.hpp"
+// Text from a stranger, made fit for logs, terminals and JSON.
+#pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <string>
+#include <string_view>
 
-namespace troupe::sandbox {
+namespace troupe {
 
-namespace {
+namespace detail {
 
 // Bytes of the well-formed code point at the start of `text`; 0 = none is there.
-std::size_t code_point(std::string_view text) {
+inline std::size_t code_point(std::string_view text) {
   const auto byte = [&](std::size_t i) { return static_cast<std::uint8_t>(text[i]); };
   const std::uint8_t lead = byte(0);
   const std::size_t length = lead < 0x80 ? 1 : lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
@@ -23,12 +27,15 @@ std::size_t code_point(std::string_view text) {
   return wrong || (lead == 0xc2 && second < 0xa0) ? 0 : length;
 }
 
-}  // namespace
+}  // namespace detail
 
-std::string clean_text(std::string_view text, std::size_t limit) {
+inline constexpr std::size_t longest_message = 4096;  // bytes that are worth keeping of what somebody says
+
+// Valid UTF-8 without control characters (a line break becomes a blank), at most `limit` bytes.
+inline std::string clean_text(std::string_view text, std::size_t limit) {
   std::string out;
   while (!text.empty()) {
-    const std::size_t length = code_point(text);
+    const std::size_t length = detail::code_point(text);
     const bool control = length == 1 && (static_cast<std::uint8_t>(text[0]) < 0x20 || text[0] == 0x7f);
     const std::string_view piece = length == 0 ? "?" : control ? " " : text.substr(0, length);
     if (out.size() + piece.size() > limit) break;
@@ -39,4 +46,4 @@ std::string clean_text(std::string_view text, std::size_t limit) {
   return out;
 }
 
-}  // namespace troupe::sandbox
+}  // namespace troupe
