@@ -70,7 +70,8 @@ using peer_reaction = caf::reacts_to<peer_atom, std::string, caf::strong_actor_p
 using executor_actor = caf::typed_actor<
     peer_reaction,
     caf::replies_to<message<wire::LoadModel>>::with<message<wire::ModelLoaded>>,
-    caf::reacts_to<message<wire::StepPlan>>>;  // StepResult goes to the sender
+    caf::reacts_to<message<wire::StepPlan>>,  // StepResult goes to the sender
+    caf::reacts_to<tick_atom>>;               // itself: is a step computed?
 
 using cache_manager_actor = caf::typed_actor<
     peer_reaction,

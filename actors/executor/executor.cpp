@@ -5,8 +5,10 @@
 #include <caf/stateful_actor.hpp>
 #include <caf/typed_event_based_actor.hpp>
 #include <chrono>
+#include <deque>
 #include <map>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include "actors/errors.hpp"
@@ -24,7 +26,14 @@ using clock = std::chrono::steady_clock;
 struct loaded_model {
   message<wire::LoadModel> request;
   message<wire::ModelLoaded> answer;
-  std::unique_ptr<step_runner> runner;
+  std::shared_ptr<step_runner> runner;
+};
+
+// A step that the device has, and who is to hear of it.
+struct uncollected_step {
+  std::shared_ptr<step_runner> runner;
+  caf::strong_actor_ptr asker;
+  std::uint64_t step = 0;
 };
 
 struct executor_state {
@@ -34,6 +43,8 @@ struct executor_state {
   std::uint64_t newest_epoch = 0;
   std::shared_ptr<ops::backend> backend;  // outlives the models
   std::map<std::uint32_t, loaded_model> models;
+  std::deque<uncollected_step> uncollected;  // the oldest first
+  bool looking = false;                      // a message to itself is on its way
 
   result<message<wire::ModelLoaded>> load(const message<wire::LoadModel>& request);
   result<std::unique_ptr<ops::model>> compile(const wire::LoadModel& request,
@@ -79,6 +90,9 @@ result<std::unique_ptr<ops::model>> executor_state::compile(const wire::LoadMode
   how.native_ops = std::move(*native);
   how.state_slots = options.max_sequences;
   how.step_tokens = options.step_tokens;
+  how.tell = [&request](std::string_view text) {
+    log::info("executor", "loading", {{"model", request.name()->string_view()}, {"what", text}});
+  };
   std::optional<telemetry::progress> line;
   if (options.show_progress) {
     line.emplace("loading " + request.name()->str());
@@ -115,13 +129,53 @@ result<message<wire::ModelLoaded>> executor_state::load(const message<wire::Load
              {"ms", ms}});
   models[request->model()] = {
       request, answer,
-      std::make_unique<step_runner>(model_id{request->model()}, std::move(*compiled),
+      std::make_shared<step_runner>(model_id{request->model()}, std::move(*compiled),
                                     (*program)->facts()->vocabulary(), options.max_sequences)};
   return answer;
 }
 
 using result_sink = caf::typed_actor<caf::reacts_to<message<wire::StepResult>>>;
 using executor_pointer = executor_actor::stateful_pointer<executor_state>;
+
+// Ends the actor where the backend has failed.
+bool tell(executor_pointer self, const caf::strong_actor_ptr& asker, std::uint64_t step,
+          const result<message<wire::StepResult>>& done) {
+  executor_state& state = self->state;
+  if (!done) {
+    log::error("executor", "step failed", {{"step", step}, {"error", done.error().text}});
+    self->quit(to_caf(done.error()));
+    return false;
+  }
+  if (state.options.trace) state.options.trace(hop::result_sent, step);
+  if (auto sink = caf::actor_cast<result_sink>(asker)) self->send(sink, *done);
+  return true;
+}
+
+// The oldest step on its way: waits for it, tells what came of it.
+bool collect_one(executor_pointer self) {
+  executor_state& state = self->state;
+  const uncollected_step one = std::move(state.uncollected.front());
+  state.uncollected.pop_front();
+  return tell(self, one.asker, one.step, one.runner->collect());
+}
+
+bool collect_all(executor_pointer self) {
+  while (!self->state.uncollected.empty())
+    if (!collect_one(self)) return false;
+  return true;
+}
+
+// While a step is on its way, the actor asks for it between its messages instead of waiting: the next plan comes as one of them, and
+// the device should have it before it is done.
+void look_for_results(executor_pointer self) {
+  executor_state& state = self->state;
+  while (!state.uncollected.empty() && state.uncollected.front().runner->ready())
+    if (!collect_one(self)) return;
+  state.looking = !state.uncollected.empty();
+  if (!state.looking) return;
+  std::this_thread::yield();
+  self->send(self, tick_atom_v);
+}
 
 void run_plan(executor_pointer self, const message<wire::StepPlan>& plan) {
   executor_state& state = self->state;
@@ -132,18 +186,26 @@ void run_plan(executor_pointer self, const message<wire::StepPlan>& plan) {
                {{"model", plan->model()}, {"step", plan->step()}, {"pool", plan->pool()}});
     return;
   }
-  step_runner& runner = *found->second.runner;
+  const std::shared_ptr<step_runner> runner = found->second.runner;
   const bool stale = plan->epoch() < state.newest_epoch;
   state.newest_epoch = std::max(state.newest_epoch, plan->epoch());
-  auto done = stale ? runner.empty_result(*plan) : runner.run(*plan);
-  if (!done) {
-    log::error("executor", "step failed",
-               {{"model", plan->model()}, {"step", plan->step()}, {"error", done.error().text}});
-    self->quit(to_caf(done.error()));
+  const auto asker = self->current_sender();
+  if (stale) {
+    if (collect_all(self)) tell(self, asker, plan->step(), runner->empty_result(*plan));
     return;
   }
-  if (state.options.trace) state.options.trace(hop::result_sent, plan->step());
-  if (auto asker = caf::actor_cast<result_sink>(self->current_sender())) self->send(asker, *done);
+  if (!runner->overlaps()) {
+    tell(self, asker, plan->step(), runner->run(*plan));
+    return;
+  }
+  while (runner->uncollected() == 2)
+    if (!collect_one(self)) return;
+  if (auto taken = runner->enqueue(*plan); !taken) {
+    tell(self, asker, plan->step(), fail(taken.error()));
+    return;
+  }
+  state.uncollected.push_back({runner, asker, plan->step()});
+  if (!std::exchange(state.looking, true)) self->send(self, tick_atom_v);
 }
 
 executor_actor::behavior_type executor(executor_pointer self, executor_options options) {
@@ -158,7 +220,8 @@ executor_actor::behavior_type executor(executor_pointer self, executor_options o
                        {{"model", request->name()->string_view()}, {"error", loaded.error().text}});
             return to_caf(loaded.error());
           },
-          [self](const message<wire::StepPlan>& plan) { run_plan(self, plan); }};
+          [self](const message<wire::StepPlan>& plan) { run_plan(self, plan); },
+          [self](tick_atom) { look_for_results(self); }};
 }
 
 }  // namespace

@@ -18,13 +18,18 @@ struct step_runner::sequence {
   std::uint32_t min_tokens = 0;
   std::int32_t top_logprobs = -1;
   std::int32_t prompt_logprobs = -1;
-  bool in_step = false;  // has its row in the batch at hand
-  std::uint32_t generated() const { return static_cast<std::uint32_t>(history.size()) - prompt_tokens; }
+  bool in_step = false;              // has its row in the batch at hand
+  bool finished = false;             // by what was sampled
+  std::uint32_t pending = 0;         // tokens that are being sampled in steps not collected
+  std::int32_t pending_sample = -1;  // the last of them: index in the samples of its step
+  // Tokens with those that are on their way.
+  std::uint32_t length() const { return static_cast<std::uint32_t>(history.size()) + pending; }
+  std::uint32_t generated() const { return length() - prompt_tokens; }
 };
 
 struct step_runner::row {
-  sequence* of = nullptr;
-  std::uint32_t outcome = 0;  // index in outcomes_
+  std::shared_ptr<sequence> of;
+  std::uint32_t outcome = 0;  // index in the step's outcomes
 };
 
 struct step_runner::outcome {
@@ -37,7 +42,17 @@ struct step_runner::outcome {
   std::uint32_t score_begin = 0, score_end = 0;  // in scored_
   wire::FinishReason finish = wire::FinishReason::none;
   std::int32_t stop_token = -1;
+  bool dropped = false;  // the sequence had ended when the step was computed
   std::string error;
+};
+
+struct step_runner::step {
+  std::uint64_t number = 0, start_ns = 0;
+  std::uint32_t tokens = 0;
+  std::size_t samples = 0;
+  std::vector<row> rows;
+  std::vector<outcome> outcomes;
+  std::vector<ops::score_request> scores;
 };
 
 namespace {
@@ -82,7 +97,7 @@ void step_runner::end_sequences(const wire::StepPlan& plan) {
 
 void step_runner::begin(const wire::BeginSequence& b) {
   sequences_.erase(b.sequence());
-  auto s = std::make_unique<sequence>();
+  auto s = std::make_shared<sequence>();
   s->prompt_tokens = b.prompt_tokens();
   s->max_tokens = b.max_tokens();
   s->min_tokens = b.min_tokens();
@@ -122,7 +137,7 @@ void step_runner::refuse(std::uint64_t id, std::string text) {
   outcome o;
   o.id = id;
   o.error = std::move(text);
-  outcomes_.push_back(std::move(o));
+  steps_.back()->outcomes.push_back(std::move(o));
   sequences_.erase(id);
 }
 
@@ -146,7 +161,9 @@ void step_runner::add_chunk(const wire::PrefillChunk& chunk) {
 void step_runner::add_decode(std::uint64_t id) {
   auto found = sequences_.find(id);
   if (found == sequences_.end() || found->second->in_step) return;
-  add_row(id, *found->second, static_cast<std::uint32_t>(found->second->history.size() - 1), 1);
+  sequence& s = *found->second;
+  if (s.generated() >= s.max_tokens) return;  // the token on its way ends it
+  add_row(id, s, s.length() - 1, 1);
 }
 
 void step_runner::add_row(std::uint64_t id, sequence& s, std::uint32_t position, std::uint32_t tokens) {
@@ -159,23 +176,27 @@ void step_runner::add_row(std::uint64_t id, sequence& s, std::uint32_t position,
   o.id = id;
   const auto first = static_cast<std::uint32_t>(tokens_.size());
   for (std::uint32_t i = 0; i < tokens; ++i) {
-    tokens_.push_back(s.history[position + i]);
+    const bool known = position + i < s.history.size();
+    tokens_.push_back(known ? s.history[position + i] : -1);
+    token_sources_.push_back(known ? -1 : s.pending_sample);
+    any_source_ = any_source_ || !known;
     positions_.push_back(static_cast<std::int32_t>(position + i));
   }
   sequence_rows_.push_back(static_cast<std::uint32_t>(tokens_.size()));
   block_tables_.emplace_back(s.blocks);
   if (s.slot) state_slots_.push_back(s.slot->number());
 
-  const bool last = end == s.history.size();
-  o.score_begin = static_cast<std::uint32_t>(score_requests_.size());
+  auto& scores = steps_.back()->scores;
+  const bool last = end == s.length();
+  o.score_begin = static_cast<std::uint32_t>(scores.size());
   if (s.prompt_logprobs >= 0 && position < s.prompt_tokens) {
     o.starts_prompt = position == 0;
     o.first_token = s.history[0];
     for (std::uint64_t p = position; p < end && p + 1 < s.prompt_tokens; ++p)
-      score_requests_.push_back({add_logit_row(first + static_cast<std::uint32_t>(p - position)),
-                                 s.history[p + 1], static_cast<std::uint32_t>(s.prompt_logprobs)});
+      scores.push_back({add_logit_row(first + static_cast<std::uint32_t>(p - position)), s.history[p + 1],
+                        static_cast<std::uint32_t>(s.prompt_logprobs)});
   }
-  o.score_end = static_cast<std::uint32_t>(score_requests_.size());
+  o.score_end = static_cast<std::uint32_t>(scores.size());
   if (last) {
     // A scored row and the sampled one are never the same: the sampled one is behind the whole history.
     o.sample = static_cast<std::int32_t>(sample_requests_.size());
@@ -188,9 +209,11 @@ void step_runner::add_row(std::uint64_t id, sequence& s, std::uint32_t position,
     r.position = s.generated();
     if (s.generated() < s.min_tokens) r.banned = s.stop_ids;
     r.top_logprobs = s.top_logprobs;
+    r.pending = s.pending > 0 ? s.pending_sample : -1;
   }
-  rows_.push_back({&s, static_cast<std::uint32_t>(outcomes_.size())});
-  outcomes_.push_back(std::move(o));
+  auto& made = *steps_.back();
+  made.rows.push_back({sequences_.at(id), static_cast<std::uint32_t>(made.outcomes.size())});
+  made.outcomes.push_back(std::move(o));
 }
 
 ops::step_batch step_runner::batch() const {
@@ -199,20 +222,34 @@ ops::step_batch step_runner::batch() const {
           .sequence_rows = sequence_rows_,
           .block_tables = block_tables_,
           .logit_rows = logit_rows_,
-          .state_slots = state_slots_};
+          .state_slots = state_slots_,
+          .token_sources =
+              any_source_ ? std::span<const std::int32_t>(token_sources_) : std::span<const std::int32_t>()};
+}
+
+step_runner::step& step_runner::open_step(const wire::StepPlan& plan) {
+  step& made = *steps_.emplace_back(std::make_unique<step>());
+  made.number = plan.step();
+  made.start_ns = now_ns();
+  return made;
 }
 
 result<message<wire::StepResult>> step_runner::run(const wire::StepPlan& plan) {
+  if (auto taken = enqueue(plan); !taken) return fail(taken.error());
+  return collect();
+}
+
+result<void> step_runner::enqueue(const wire::StepPlan& plan) {
   tokens_.clear();
+  token_sources_.clear();
+  any_source_ = false;
   positions_.clear();
   sequence_rows_.assign(1, 0);
   block_tables_.clear();
   logit_rows_.clear();
   state_slots_.clear();
-  rows_.clear();
-  outcomes_.clear();
   sample_requests_.clear();
-  score_requests_.clear();
+  step& made = open_step(plan);
   if (plan.incarnation() != incarnation_) {
     sequences_.clear();
     incarnation_ = plan.incarnation();
@@ -226,28 +263,43 @@ result<message<wire::StepResult>> step_runner::run(const wire::StepPlan& plan) {
   if (plan.decode() != nullptr)
     for (std::uint64_t id : *plan.decode()) add_decode(id);
 
-  std::uint64_t compute_ns = 0;
-  if (!tokens_.empty()) {
-    const std::uint64_t start = now_ns();
-    if (auto done = model_->run(batch()); !done) return fail(done.error());
-    sample();
-    compute_ns = now_ns() - start;
-    for (const row& r : rows_) {
-      r.of->in_step = false;
-      if (outcome& o = outcomes_[r.outcome]; o.sample >= 0)
-        settle(o, *r.of, sampled_[static_cast<std::size_t>(o.sample)]);
-    }
+  made.tokens = static_cast<std::uint32_t>(tokens_.size());
+  made.samples = sample_requests_.size();
+  if (made.tokens > 0)
+    if (auto taken = model_->enqueue(batch(), sample_requests_, made.scores); !taken) return taken;
+  for (const row& r : made.rows) {
+    r.of->in_step = false;
+    const outcome& o = made.outcomes[r.outcome];
+    if (o.sample < 0) continue;
+    ++r.of->pending;
+    r.of->pending_sample = o.sample;
   }
-  return write_result(plan, compute_ns);
+  return {};
 }
 
-void step_runner::sample() {
-  sampled_.resize(std::max(sampled_.size(), sample_requests_.size()));
-  scored_.resize(std::max(scored_.size(), score_requests_.size()));
-  if (!sample_requests_.empty())
-    model_->sample(sample_requests_, std::span(sampled_).first(sample_requests_.size()));
-  if (!score_requests_.empty())
-    model_->score(score_requests_, std::span(scored_).first(score_requests_.size()));
+result<message<wire::StepResult>> step_runner::collect() {
+  step& done = *steps_.front();
+  std::uint64_t compute_ns = 0;
+  if (done.tokens > 0) {
+    sampled_.resize(std::max(sampled_.size(), done.samples));
+    scored_.resize(std::max(scored_.size(), done.scores.size()));
+    if (auto told = model_->collect(std::span(sampled_).first(done.samples),
+                                    std::span(scored_).first(done.scores.size()));
+        !told)
+      return fail(told.error());
+    const std::uint64_t now = now_ns();
+    compute_ns = now - std::max(done.start_ns, collected_ns_);
+    collected_ns_ = now;
+    for (const row& r : done.rows) {
+      outcome& o = done.outcomes[r.outcome];
+      if (o.sample >= 0) --r.of->pending;
+      o.dropped = r.of->finished;
+      if (o.sample >= 0 && !o.dropped) settle(o, *r.of, sampled_[static_cast<std::size_t>(o.sample)]);
+    }
+  }
+  auto told = write_result(done, compute_ns);
+  steps_.pop_front();
+  return told;
 }
 
 // Takes the sampled token into the sequence, and the sequence out if that ends it.
@@ -257,7 +309,7 @@ void step_runner::settle(outcome& o, sequence& s, const ops::sampled_token& samp
         sampled.finite
             ? fmt::format("the backend sampled token {} of a vocabulary of {}", sampled.token, vocabulary_)
             : fmt::format("the model gave non-finite logits behind {} tokens", s.history.size());
-    sequences_.erase(o.id);
+    finish(o.id, s);
     return;
   }
   o.token = sampled.token;
@@ -265,10 +317,18 @@ void step_runner::settle(outcome& o, sequence& s, const ops::sampled_token& samp
   if (std::ranges::find(s.stop_ids, sampled.token) != s.stop_ids.end()) {
     o.finish = wire::FinishReason::stop;
     o.stop_token = sampled.token;
-  } else if (s.generated() >= s.max_tokens) {
+  } else if (s.history.size() - s.prompt_tokens >= s.max_tokens) {
     o.finish = wire::FinishReason::length;
   }
-  if (o.finish != wire::FinishReason::none) sequences_.erase(o.id);
+  if (o.finish != wire::FinishReason::none) finish(o.id, s);
+}
+
+// Its blocks and its slot are the scheduler's again; what the device still does with them comes before whatever is enqueued next.
+void step_runner::finish(std::uint64_t id, sequence& s) {
+  s.finished = true;
+  s.slot.reset();
+  if (auto found = sequences_.find(id); found != sequences_.end() && found->second.get() == &s)
+    sequences_.erase(found);
 }
 
 namespace {
@@ -286,15 +346,14 @@ alternatives_offset write_top(flatbuffers::FlatBufferBuilder& builder,
 
 }  // namespace
 
-flatbuffers::Offset<wire::SequenceStep> step_runner::write(const outcome& o) {
+flatbuffers::Offset<wire::SequenceStep> step_runner::write(const step& of, const outcome& o) {
   logprobs_.clear();
   if (o.starts_prompt)
     logprobs_.push_back(
         wire::CreateTokenLogprob(builder_, o.first_token, std::numeric_limits<float>::quiet_NaN()));
   for (std::uint32_t i = o.score_begin; i < o.score_end; ++i) {
     const auto top = write_top(builder_, scored_[i].top);
-    logprobs_.push_back(
-        wire::CreateTokenLogprob(builder_, score_requests_[i].token, scored_[i].logprob, 0, top));
+    logprobs_.push_back(wire::CreateTokenLogprob(builder_, of.scores[i].token, scored_[i].logprob, 0, top));
   }
   const auto prompt = logprobs_.empty() ? 0 : builder_.CreateVector(logprobs_);
   const auto* sampled =
@@ -306,20 +365,21 @@ flatbuffers::Offset<wire::SequenceStep> step_runner::write(const outcome& o) {
                                   o.error.empty() ? error_code::none : error_code::internal, text);
 }
 
-message<wire::StepResult> step_runner::write_result(const wire::StepPlan& plan, std::uint64_t compute_ns) {
-  steps_.clear();
-  for (const outcome& o : outcomes_) steps_.push_back(write(o));
-  const auto sequences = builder_.CreateVector(steps_);
+message<wire::StepResult> step_runner::write_result(const step& of, std::uint64_t compute_ns) {
+  written_.clear();
+  for (const outcome& o : of.outcomes)
+    if (!o.dropped) written_.push_back(write(of, o));
+  const auto sequences = builder_.CreateVector(written_);
   return message<wire::StepResult>::finish(
-      builder_, wire::CreateStepResult(builder_, id_.value, plan.step(), sequences,
-                                       static_cast<std::uint32_t>(tokens_.size()), compute_ns));
+      builder_, wire::CreateStepResult(builder_, id_.value, of.number, sequences, of.tokens, compute_ns));
 }
 
 message<wire::StepResult> step_runner::empty_result(const wire::StepPlan& plan) {
-  tokens_.clear();
-  outcomes_.clear();
+  step& made = open_step(plan);
   if (plan.incarnation() == incarnation_) end_sequences(plan);
-  return write_result(plan, 0);
+  auto told = write_result(made, 0);
+  steps_.pop_back();
+  return told;
 }
 
 }  // namespace troupe

@@ -10,6 +10,7 @@
 #include <flatbuffers/flatbuffers.h>
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <span>
 #include <string>
@@ -37,7 +38,16 @@ class step_runner {
   // Error: the backend failed; the K/V of all sequences are then in doubt.
   result<message<wire::StepResult>> run(const wire::StepPlan& plan);
 
-  // The answer to a plan that may not be run any more. The sequences that it ends are dropped.
+  // The same in two halves, of which at most two first ones may be without their second: the device computes a step while the next
+  // one is prepared, which continues behind tokens that nobody has seen yet. A sequence that ends in a step is in the next one for
+  // nothing; what comes of it there is dropped.
+  result<void> enqueue(const wire::StepPlan& plan);
+  result<message<wire::StepResult>> collect();
+  std::size_t uncollected() const { return steps_.size(); }
+  bool overlaps() const { return model_->overlaps(); }  // whether anything is won by it
+  bool ready() const { return model_->ready(); }        // collect() would not wait
+
+  // The answer to a plan that may not be run any more; none is uncollected. The sequences that it ends are dropped.
   message<wire::StepResult> empty_result(const wire::StepPlan& plan);
 
   std::size_t sequences() const { return sequences_.size(); }
@@ -48,6 +58,7 @@ class step_runner {
   struct sequence;
   struct row;      // a sequence's part in the batch
   struct outcome;  // what the result says of it
+  struct step;     // what is to be told of a batch when it is computed
 
   void end_sequences(const wire::StepPlan& plan);
   void begin(const wire::BeginSequence& begin);
@@ -58,17 +69,20 @@ class step_runner {
   std::uint32_t add_logit_row(std::uint32_t token_row);
   void refuse(std::uint64_t id, std::string text);
   ops::step_batch batch() const;
-  void sample();
+  void finish(std::uint64_t id, sequence& s);
   void settle(outcome& o, sequence& s, const ops::sampled_token& sampled);
-  flatbuffers::Offset<wire::SequenceStep> write(const outcome& o);
-  message<wire::StepResult> write_result(const wire::StepPlan& plan, std::uint64_t compute_ns);
+  flatbuffers::Offset<wire::SequenceStep> write(const step& of, const outcome& o);
+  message<wire::StepResult> write_result(const step& of, std::uint64_t compute_ns);
+  step& open_step(const wire::StepPlan& plan);
 
   model_id id_;
   std::unique_ptr<ops::model> model_;
   std::uint32_t vocabulary_;
   std::uint64_t incarnation_ = 0;
   slot_pool slots_;
-  std::unordered_map<std::uint64_t, std::unique_ptr<sequence>> sequences_;
+  std::unordered_map<std::uint64_t, std::shared_ptr<sequence>> sequences_;  // rows on their way hold them too
+  std::deque<std::unique_ptr<step>> steps_;                                 // not collected, the oldest first
+  std::uint64_t collected_ns_ = 0;                                          // when the last one was
 
   // The step at hand; kept for their memory.
   std::vector<std::int32_t> tokens_;                          // [T]
@@ -77,13 +91,12 @@ class step_runner {
   std::vector<std::span<const std::uint32_t>> block_tables_;  // [S]
   std::vector<std::uint32_t> logit_rows_;                     // [R]
   std::vector<std::uint32_t> state_slots_;                    // [S] if the model has recurrent state
-  std::vector<row> rows_;
-  std::vector<outcome> outcomes_;
+  std::vector<std::int32_t> token_sources_;                   // [T]
+  bool any_source_ = false;
   std::vector<ops::sample_request> sample_requests_;
   std::vector<ops::sampled_token> sampled_;
-  std::vector<ops::score_request> score_requests_;
   std::vector<ops::sampled_token> scored_;
-  std::vector<flatbuffers::Offset<wire::SequenceStep>> steps_;
+  std::vector<flatbuffers::Offset<wire::SequenceStep>> written_;
   std::vector<flatbuffers::Offset<wire::TokenLogprob>> logprobs_;
   flatbuffers::FlatBufferBuilder builder_;
 };

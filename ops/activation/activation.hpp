@@ -6,12 +6,11 @@
 // The second form makes a gated layer, down(act(gate(x)) · up(x)), in one pass. Elements do not influence each other.
 #pragma once
 
+#include "ops/activation/activation_kind.hpp"
 #include "ops/device/execution.hpp"
 #include "ops/device/tensor.hpp"
 
 namespace troupe::ops {
-
-enum class activation { silu, gelu, relu, gelu_tanh };
 
 // One element in plain arithmetic: the truth.
 float activated(activation act, float x);

@@ -5,7 +5,9 @@
 // Threads: one thread at a time calls into a backend and its models (the executor's).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -33,6 +35,9 @@ struct step_batch {
   // [S] of a model with recurrent state: where each sequence's state lives, below load_options::state_slots, no two alike. A
   // sequence keeps its slot; its state is zeroed in the step that begins at position 0.
   std::span<const std::uint32_t> state_slots;
+  // [T], or empty: where not negative, the row's token is the one that this sample request of the step enqueued before this one
+  // has chosen or will choose, and tokens[t] is not looked at.
+  std::span<const std::int32_t> token_sources;
 };
 
 // Chooses the next token behind one logit row.
@@ -44,6 +49,8 @@ struct sample_request {
   std::uint64_t position = 0;             // tokens generated so far: with the seed it determines the draw
   std::span<const std::int32_t> banned;   // ids that may not be chosen now (stop ids before min_tokens)
   std::int32_t top_logprobs = -1;         // -1 = no log-probabilities
+  // The sample request of the step enqueued before this one whose token ends the history but does not stand in it yet; -1 = none.
+  std::int32_t pending = -1;
 };
 
 // Log-probability of a given token behind one logit row (prompt logprobs).
@@ -60,6 +67,9 @@ struct probe_request {
 };
 
 // A Program compiled for this device with its weights bound. Destroyed before its backend.
+//
+// Steps come in two ways, which one caller does not mix: run(), then what is to be known of it; or enqueue() and collect(), where the
+// device may still compute a step while the next one is enqueued.
 class model {
  public:
   virtual ~model() = default;
@@ -76,13 +86,73 @@ class model {
 
   // After run(). Copies logits [R, V] to the host.
   virtual void read_logits(std::span<float> out) = 0;
+
+  // Whether enqueue() returns before its step is computed. If not, nothing is won by enqueueing before collect().
+  virtual bool overlaps() const { return false; }
+
+  // Whether collect() would not wait.
+  virtual bool ready() { return true; }
+
+  // Takes one step: the batch, then the choices and scores behind its logit rows. What is passed in is borrowed for the call. At most
+  // two steps may be uncollected. Error: the batch contradicts itself (nothing happened), or the device failed (the model is of no
+  // further use).
+  virtual result<void> enqueue(const step_batch& batch, std::span<const sample_request> samples,
+                               std::span<const score_request> scores);
+  // Waits for the oldest step that is not collected and tells what was chosen; sizes as in its enqueue(). Error: the device failed.
+  virtual result<void> collect(std::span<sampled_token> samples, std::span<sampled_token> scores);
+
+ private:
+  // Of the two functions above, on a backend that has only run().
+  struct computed_step {
+    std::vector<sampled_token> samples, scores;
+  };
+  std::deque<computed_step> computed_;
+  std::vector<sampled_token> before_;  // samples of the last step enqueued
 };
+
+inline result<void> model::enqueue(const step_batch& batch, std::span<const sample_request> samples,
+                                   std::span<const score_request> scores) {
+  step_batch known = batch;
+  std::vector<std::int32_t> tokens(batch.tokens.begin(), batch.tokens.end());
+  for (std::size_t t = 0; t < batch.token_sources.size(); ++t)
+    if (batch.token_sources[t] >= 0)
+      tokens[t] = before_.at(static_cast<std::size_t>(batch.token_sources[t])).token;
+  known.tokens = tokens;
+  known.token_sources = {};
+  if (auto ran = run(known); !ran) return ran;
+  std::vector<sample_request> requests(samples.begin(), samples.end());
+  std::vector<std::vector<std::int32_t>> histories(samples.size());
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    if (requests[i].pending < 0) continue;
+    histories[i].assign(requests[i].history.begin(), requests[i].history.end());
+    histories[i].push_back(before_.at(static_cast<std::size_t>(requests[i].pending)).token);
+    requests[i].history = histories[i];
+  }
+  computed_step step{std::vector<sampled_token>(samples.size()), std::vector<sampled_token>(scores.size())};
+  if (!requests.empty()) sample(requests, step.samples);
+  if (!scores.empty()) score(scores, step.scores);
+  before_ = step.samples;
+  computed_.push_back(std::move(step));
+  return {};
+}
+
+inline result<void> model::collect(std::span<sampled_token> samples, std::span<sampled_token> scores) {
+  if (computed_.empty()) return fail(error_code::internal, "collect: no step was enqueued");
+  std::move(computed_.front().samples.begin(), computed_.front().samples.end(), samples.begin());
+  std::move(computed_.front().scores.begin(), computed_.front().scores.end(), scores.begin());
+  computed_.pop_front();
+  return {};
+}
 
 struct load_options {
   program::native_ops native_ops;  // of the module that built the Program; kept as long as the model lives
   std::uint32_t state_slots = 0;   // sequences whose recurrent state can be alive at once
   std::uint32_t step_tokens =
       0;  // T of the largest step: memory for its activations is set aside at once; 0 = unknown
+  bool int8 =
+      false;  // weights that the Program allows to be quantized become int8 with a scale per row (the CPU backend refuses)
+  std::function<void(std::string_view line)>
+      tell;  // what people should know of the loading: the memory plan; may be empty
   std::function<void(std::uint64_t done_bytes, std::uint64_t total_bytes)> progress;  // may be empty
 };
 
@@ -103,8 +173,8 @@ class backend {
   virtual ~backend() = default;
   virtual device_info info() const = 0;
 
-  // Keeps `files` mapped as long as the model lives. Errors: bad_checkpoint (weights), unsupported (an op or
-  // dtype), bad_config (a cache block is too small for one token: says how large it must be; no memory for the state of so
+  // Keeps `files` mapped as long as the model lives. Errors: bad_checkpoint (weights), unsupported (an op, a
+  // dtype or int8), bad_config (a cache block is too small for one token: says how large it must be; no memory for the state of so
   // many sequences or for the activations of so large a step), bad_program (a native op that the module has not, or that refuses its operands).
   virtual result<std::unique_ptr<model>> load(const program::verified_program& program,
                                               std::shared_ptr<const checkpoint::weights> files,

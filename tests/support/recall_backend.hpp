@@ -74,6 +74,7 @@ struct recall_options {
   // The digest of what a sequence has read is recurrent state: it lives in the sequence's slot, not in its blocks, so that every
   // mistake with slots (one of another sequence, one that two share, a position that was granted as cached) shows.
   bool recurrent = false;
+  bool overlaps = false;  // as a device that computes a step while the next one is enqueued
   std::uint32_t state_slots = 64;
   std::function<bool()> fails;  // the step ends in a backend error; empty = never
   std::function<bool(std::uint64_t state)>
@@ -92,6 +93,7 @@ class recall_model final : public ops::model {
   std::uint32_t block_tokens() const override { return options_.block_tokens; }
   std::uint64_t weight_bytes() const override { return 1000; }
   std::uint64_t state_bytes() const override { return options_.recurrent ? 8 : 0; }
+  bool overlaps() const override { return options_.overlaps; }
 
   result<void> run(const ops::step_batch& batch, std::span<ops::probe_request>) override {
     if (options_.sees) options_.sees(batch);

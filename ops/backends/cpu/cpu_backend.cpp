@@ -29,6 +29,10 @@ class cpu_backend final : public backend {
   result<std::unique_ptr<model>> load(const program::verified_program& program,
                                       std::shared_ptr<const checkpoint::weights> files,
                                       const load_options& options) override {
+    if (options.int8) {
+      return fail(error_code::unsupported,
+                  "weights as int8: the cpu backend computes with what the checkpoint stores; leave it out");
+    }
     std::vector<checkpoint::bound_weight> weights;
     std::uint64_t done = 0;
     for (const auto* weight : *program->weights()) {

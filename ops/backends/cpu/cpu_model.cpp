@@ -20,8 +20,9 @@ cpu_model::cpu_model(std::shared_ptr<device_state> device, program::verified_pro
       weights_(std::move(weights)),
       files_(std::move(files)),
       states_(std::move(states)),
-      next_positions_(states_->slots()),
       block_tokens_(block_tokens),
+      check_({program_.vocabulary, program_.kv_floats != 0 ? block_tokens : 0, device_->pool->blocks(),
+              program_.state_floats != 0, states_->slots()}),
       offsets_(program_.tensors.size()),
       rope_memory_(program_.rope_tables.size()),
       rope_tables_(program_.rope_tables.size()),
@@ -48,13 +49,14 @@ result<void> cpu_model::reserve(std::uint32_t tokens) {
 }
 
 result<void> cpu_model::run(const step_batch& batch, std::span<probe_request> probes) {
-  if (auto ok = check(batch); !ok) return ok;
+  if (auto ok = check_.check(batch); !ok) return ok;
   if (auto ok = find_probes(probes); !ok) return ok;
   tokens_ = batch.tokens.size();
   logit_rows_ = batch.logit_rows.size();
   memory_plan& plan = probes.empty() ? program_.sharing : program_.separate;
   arena_ = memory_.take<float>(plan.place(tokens_, logit_rows_, offsets_));
   fill_rope_tables(batch);
+  check_.enter(batch);
   enter_states(batch);
   for (auto& one : program_.steps) {
     const auto run_one = [&](auto& s) -> result<void> {
@@ -71,87 +73,6 @@ result<void> cpu_model::run(const step_batch& batch, std::span<probe_request> pr
   return {};
 }
 
-result<void> cpu_model::check(const step_batch& batch) const {
-  const std::size_t rows = batch.tokens.size();
-  const auto& starts = batch.sequence_rows;
-  if (batch.positions.size() != rows) {
-    return fail(error_code::internal, "step: {} tokens but {} positions", rows, batch.positions.size());
-  }
-  if (starts.empty() || starts.front() != 0 || starts.back() != rows ||
-      !std::is_sorted(starts.begin(), starts.end())) {
-    return fail(error_code::internal, "step: sequence rows do not ascend from 0 to {}", rows);
-  }
-  for (const std::int32_t token : batch.tokens) {
-    if (token < 0 || static_cast<std::size_t>(token) >= program_.vocabulary) {
-      return fail(error_code::internal, "step: token {} is not in [0, {})", token, program_.vocabulary);
-    }
-  }
-  for (std::size_t i = 0; i < batch.logit_rows.size(); ++i) {
-    if (batch.logit_rows[i] >= rows || (i != 0 && batch.logit_rows[i] <= batch.logit_rows[i - 1])) {
-      return fail(error_code::internal, "step: logit rows do not ascend within [0, {})", rows);
-    }
-  }
-  if (auto ok = check_tables(batch); !ok) return ok;
-  return check_slots(batch);
-}
-
-result<void> cpu_model::check_tables(const step_batch& batch) const {
-  const std::size_t sequences = batch.sequence_rows.size() - 1;
-  if (program_.kv_floats != 0 && batch.block_tables.size() != sequences) {
-    return fail(error_code::internal, "step: {} sequences but {} block tables", sequences,
-                batch.block_tables.size());
-  }
-  for (std::size_t s = 0; s < sequences; ++s) {
-    const std::size_t first = batch.sequence_rows[s];
-    const std::size_t last = batch.sequence_rows[s + 1];
-    if (first == last) continue;
-    for (std::size_t t = first; t < last; ++t) {
-      if (batch.positions[t] < 0 || (t != first && batch.positions[t] != batch.positions[t - 1] + 1)) {
-        return fail(error_code::internal, "step: positions of sequence {} do not ascend by one", s);
-      }
-    }
-    if (program_.kv_floats == 0) continue;
-    const auto& table = batch.block_tables[s];
-    const std::size_t needed = static_cast<std::size_t>(batch.positions[last - 1]) / block_tokens_ + 1;
-    if (table.size() < needed) {
-      return fail(error_code::internal, "step: sequence {} has {} cache blocks and needs {}", s, table.size(),
-                  needed);
-    }
-    for (std::size_t i = 0; i < needed; ++i) {
-      if (table[i] < device_->pool->blocks()) continue;
-      return fail(error_code::internal, "step: sequence {} names cache block {} of {}", s, table[i],
-                  device_->pool->blocks());
-    }
-  }
-  return {};
-}
-
-// A sequence's state must be where its first row goes on, and its own.
-result<void> cpu_model::check_slots(const step_batch& batch) const {
-  if (program_.state_floats == 0) return {};
-  const std::size_t sequences = batch.sequence_rows.size() - 1;
-  if (batch.state_slots.size() != sequences) {
-    return fail(error_code::internal, "step: {} sequences but {} state slots", sequences,
-                batch.state_slots.size());
-  }
-  std::vector<bool> taken(states_->slots());
-  for (std::size_t s = 0; s < sequences; ++s) {
-    const std::uint32_t slot = batch.state_slots[s];
-    if (slot >= states_->slots() || taken[slot]) {
-      return fail(error_code::internal, "step: sequence {} names state slot {} of {}{}", s, slot,
-                  states_->slots(), slot < states_->slots() ? ", which another one has" : "");
-    }
-    taken[slot] = true;
-    const std::size_t first = batch.sequence_rows[s];
-    if (first == batch.sequence_rows[s + 1] || batch.positions[first] == 0) continue;
-    if (static_cast<std::uint32_t>(batch.positions[first]) != next_positions_[slot]) {
-      return fail(error_code::internal, "step: sequence {} goes on at position {}, its state at {}", s,
-                  batch.positions[first], next_positions_[slot]);
-    }
-  }
-  return {};
-}
-
 void cpu_model::enter_states(const step_batch& batch) {
   const std::size_t sequences = batch.sequence_rows.size() - 1;
   first_positions_.clear();
@@ -165,7 +86,6 @@ void cpu_model::enter_states(const step_batch& batch) {
     slots_.push_back(states_->slot(slot));
     if (first == end) continue;
     if (position == 0) states_->clear(slot);
-    next_positions_[slot] = position + static_cast<std::uint32_t>(end - first);
   }
 }
 

@@ -11,6 +11,7 @@
 #include "ops/backends/cpu/state_slots.hpp"
 #include "ops/device/backend.hpp"
 #include "ops/device/execution.hpp"
+#include "ops/device/step_check.hpp"
 #include "ops/sampling/sampler.hpp"
 
 namespace troupe::ops::cpu {
@@ -46,12 +47,7 @@ class cpu_model final : public model {
   void read_logits(std::span<float> out) override;
 
  private:
-  // Error: internal: the batch contradicts itself, the model or the pool. A bug of the caller, found before
-  // any write.
-  result<void> check(const step_batch& batch) const;
-  result<void> check_tables(const step_batch& batch) const;
-  result<void> check_slots(const step_batch& batch) const;
-  // Zeroes the state of sequences that begin; notes where each stands behind the step.
+  // Zeroes the state of sequences that begin.
   void enter_states(const step_batch& batch);
   result<void> find_probes(std::span<const probe_request> probes);
   void copy_probes(std::span<probe_request> probes) const;
@@ -86,8 +82,8 @@ class cpu_model final : public model {
   std::vector<checkpoint::bound_weight> weights_;
   std::shared_ptr<const checkpoint::weights> files_;
   std::unique_ptr<state_slots> states_;
-  std::vector<std::uint32_t> next_positions_;  // per slot: the position that its state waits for
   std::uint32_t block_tokens_;
+  step_check check_;
   std::uint64_t weight_bytes_ = 0;
 
   // Of the last step.

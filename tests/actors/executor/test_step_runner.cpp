@@ -113,6 +113,40 @@ TEST_F(StepRunner, LeavesOutSequencesThatHaveEnded) {
   EXPECT_EQ(computed, 0u);
 }
 
+// Two sequences, one of which ends early, with a step on its way all the time.
+TEST_F(StepRunner, StepsAheadGiveTheTokensOfStepsOneByOne) {
+  recall_options options;
+  options.overlaps = true;
+  start(options);
+  recall_request a{.prompt = {3, 1, 4}, .seed = 7, .max_tokens = 9},
+      b{.prompt = {2, 7}, .seed = 8, .max_tokens = 20};
+  b.stop_ids = {expected_tokens(b, vocabulary)[4]};
+  begin(1, a);
+  begin(2, b);
+  prefill(1, 0, 3);
+  prefill(2, 0, 2);
+  std::vector<std::int32_t> tokens[3];
+  const auto take = [&] {
+    auto done = runner->collect();
+    ASSERT_TRUE(done.has_value());
+    std::unique_ptr<wire::StepResultT> r((*done)->UnPack());
+    for (const auto& s : r->sequences)
+      if (s->token >= 0) tokens[s->sequence].push_back(s->token);
+  };
+  for (int i = 0; i < 12; ++i) {
+    ++plan.step;
+    ASSERT_TRUE(runner->enqueue(*message<wire::StepPlan>::pack(plan)).has_value());
+    if (runner->uncollected() == 2) take();
+    plan = {};
+    decode(1);
+    decode(2);
+  }
+  while (runner->uncollected() > 0) take();
+  EXPECT_EQ(tokens[1], expected_tokens(a, vocabulary));
+  EXPECT_EQ(tokens[2], expected_tokens(b, vocabulary));
+  EXPECT_EQ(runner->sequences(), 0u);
+}
+
 TEST_F(StepRunner, EndsAtAStopIdAndNamesIt) {
   recall_request r{.prompt = {5, 6}, .seed = 3, .max_tokens = 9};
   const auto free_run = expected_tokens(r, vocabulary);

@@ -1,9 +1,9 @@
-#include "ops/backends/cpu/memory_plan.hpp"
+#include "ops/device/memory_plan.hpp"
 
 #include <algorithm>
 #include <numeric>
 
-namespace troupe::ops::cpu {
+namespace troupe::ops {
 
 std::size_t memory_plan::add(const tensor_life& tensor) {
   places_.push_back({tensor.logit_rows, tensor.width, tensor.last});
@@ -58,4 +58,4 @@ std::size_t memory_plan::place(std::size_t tokens, std::size_t logit_rows, std::
   return next;
 }
 
-}  // namespace troupe::ops::cpu
+}  // namespace troupe::ops

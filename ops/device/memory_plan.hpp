@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-namespace troupe::ops::cpu {
+namespace troupe::ops {
 
 // One tensor: [rows of the step, width] or [logit rows, width], numbers of 4 bytes; needed from op `first` to
 // op `last`.
@@ -44,4 +44,4 @@ class memory_plan {
   std::vector<std::size_t> starts_;  // of the places, in the last place()
 };
 
-}  // namespace troupe::ops::cpu
+}  // namespace troupe::ops

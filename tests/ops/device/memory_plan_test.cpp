@@ -1,10 +1,10 @@
-#include "ops/backends/cpu/memory_plan.hpp"
+#include "ops/device/memory_plan.hpp"
 
 #include <gtest/gtest.h>
 
 #include <random>
 
-namespace troupe::ops::cpu {
+namespace troupe::ops {
 namespace {
 
 bool lives_meet(const tensor_life& a, const tensor_life& b) {
@@ -49,4 +49,4 @@ TEST(MemoryPlan, SeparateGivesEveryTensorItsOwnPlace) {
 }
 
 }  // namespace
-}  // namespace troupe::ops::cpu
+}  // namespace troupe::ops
