@@ -19,6 +19,7 @@
 #include "actors/host/host.hpp"
 #include "actors/scheduler/scheduler.hpp"
 #include "actors/tokenizer/tokenizer_actor.hpp"
+#include "kernel/telemetry/log.hpp"
 #include "ops/device/open_backend.hpp"
 
 namespace troupe {
@@ -65,15 +66,28 @@ pool_size pool_of(const pipeline_parts& parts) {
   return {static_cast<std::uint32_t>(cache.memory.bytes / block_bytes), block_bytes};
 }
 
+// The log says why a library is passed over.
+result<std::unique_ptr<ops::backend>> open_first(const std::vector<std::filesystem::path>& libraries,
+                                                 const ops::backend_options& wanted) {
+  for (std::size_t i = 0; i + 1 < libraries.size(); ++i) {
+    auto opened = ops::open_backend(libraries[i], wanted);
+    if (opened) return opened;
+    log::info("executor", "backend not used",
+              {{"library", libraries[i].string()}, {"reason", opened.error().text}});
+  }
+  return ops::open_backend(libraries.back(), wanted);
+}
+
 executor_options executor_of(const pipeline_parts& parts) {
   const auto pool = pool_of(parts);
   executor_options options;
   options.backend.threads = parts.config.device.threads;
   options.backend.blocks = pool.blocks;
   options.backend.block_bytes = pool.block_bytes;
-  options.open_backend = [library = parts.backend](const ops::backend_options& wanted) {
-    return ops::open_backend(library, wanted);
+  options.open_backend = [libraries = parts.backends](const ops::backend_options& wanted) {
+    return open_first(libraries, wanted);
   };
+  options.step_tokens = parts.config.scheduler.step_tokens;
   options.show_progress = parts.show_progress;
   options.max_sequences = parts.config.scheduler.max_sequences;
   options.step_tokens = parts.config.scheduler.step_tokens;

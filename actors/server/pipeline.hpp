@@ -18,10 +18,10 @@ namespace troupe {
 // What the actors are made from; it outlives them all.
 struct pipeline_parts {
   config::configuration config;
-  std::vector<prepared_model_ptr> models;                      // index = model id
-  std::filesystem::path backend;                               // the device's library
-  std::shared_ptr<gateway::zmq_door> door;                     // survives the gateway
-  std::shared_ptr<supervision::roster> actors;                 // restarts, for the server's status
+  std::vector<prepared_model_ptr> models;       // index = model id
+  std::vector<std::filesystem::path> backends;  // the device's library; of several the first that opens
+  std::shared_ptr<gateway::zmq_door> door;      // survives the gateway
+  std::shared_ptr<supervision::roster> actors;  // restarts, for the server's status
   std::function<void(model_id, const result<void>&)> on_load;  // the outcome of each load, on a host's thread
   bool show_progress = false;
 };

@@ -183,7 +183,10 @@ result<std::unique_ptr<server>> server::start(server_options options) {
   auto& pipeline = made->pipeline;
   pipeline.config = wanted;
   pipeline.models = std::move(*models);
-  pipeline.backend = options.paths.backend(wanted.device.backend);
+  if (wanted.device.backend == "auto")
+    pipeline.backends = {options.paths.backend("cuda"), options.paths.backend("cpu")};
+  else
+    pipeline.backends = {options.paths.backend(wanted.device.backend)};
   pipeline.door = std::move(*door);
   pipeline.actors = std::make_shared<supervision::roster>();
   pipeline.show_progress = options.show_progress;

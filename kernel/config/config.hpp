@@ -37,8 +37,8 @@ struct log_section {
 };
 
 struct device_section {
-  std::string backend = "cpu";  // libtroupe-<backend>.so
-  std::uint32_t threads = 0;    // 0 = all cores
+  std::string backend = "auto";  // libtroupe-<backend>.so; auto = cuda where it can be opened, else cpu
+  std::uint32_t threads = 0;     // 0 = all cores
   bool operator==(const device_section&) const = default;
 };
 

@@ -1,0 +1,314 @@
+// A tile of matrix products on the tensor cores, for linear and experts:   c [columns, M] = b [columns, K] · aᵀ
+//
+//   a: rows of weights [M, K], bf16 or int8 (which becomes bf16 exactly on its way in); b: bf16 rows, perhaps picked by an
+//   index; c: f32, or, for the gated form, act(b · gateᵀ) * (b · upᵀ) as bf16.
+//
+// mma.sync m16n8k16 with f32 accumulators, fed by ldmatrix from shared memory that cp.async fills some stages ahead; rows of 128
+// bytes whose 16-byte pieces are permuted by the row's number, so that no two of eight rows meet in a bank. A block of 8 warps makes
+// 128 rows (gated: 64 of each matrix) by `Columns`. Each number is a sum in ascending k, whatever the tile and the company.
+#pragma once
+
+#include "ops/device/cuda_math.cuh"
+#include "ops/device/cuda_view.hpp"
+
+namespace troupe::ops::cuda {
+
+enum class tile_form { plain, gated, grouped };
+
+// Work of several groups: group g has `counts[g]` columns from `offsets[g]` on and the weights of plane `groups[g]`; all arrays on
+// the device, `group_count` of them in use. A plain job is one group.
+struct tile_job {
+  const void* a = nullptr;                 // plain
+  const float* a_scales = nullptr;         // plain; null = bf16
+  const void* const* planes = nullptr;     // gated: gate; grouped: the only one
+  const void* const* up_planes = nullptr;  // gated
+  const float* const* scales = nullptr;    // int8: of each plane's rows; null = bf16
+  const float* const* up_scales = nullptr;
+  const __nv_bfloat16* b = nullptr;      // rows of K
+  const std::int32_t* b_rows = nullptr;  // of each column; null = its own number
+  float* y = nullptr;                    // plain, grouped: [columns, M]
+  __nv_bfloat16* hidden = nullptr;       // gated: [columns, M]
+  const std::int32_t *groups = nullptr, *offsets = nullptr, *counts = nullptr, *group_count = nullptr;
+  unsigned m = 0, k = 0, columns = 0;
+  activation act = activation::silu;
+};
+
+constexpr int tile_rows = 128;
+constexpr int tile_depth = 64;  // of k
+constexpr int tile_threads = 256;
+constexpr int row_bytes = tile_depth * 2;
+
+__host__ __device__ constexpr int stages_for(int columns) {
+  return columns >= 128 ? 3 : 4;
+}
+__host__ __device__ constexpr int tile_bytes(int columns) {
+  return stages_for(columns) * (tile_rows + columns) * row_bytes;
+}
+
+__device__ inline unsigned shared_address(const void* p) {
+  return static_cast<unsigned>(__cvta_generic_to_shared(p));
+}
+// 16 bytes, of which the last 16 - size are zero.
+__device__ inline void copy_ahead(unsigned to, const void* from, unsigned size) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(size));
+}
+__device__ inline void close_group() {
+  asm volatile("cp.async.commit_group;");
+}
+template <int Open>
+__device__ inline void wait_groups() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(Open));
+}
+__device__ inline void load_matrices(unsigned (&out)[4], unsigned address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+               : "r"(address));
+}
+__device__ inline void load_transposed(unsigned (&out)[4], unsigned address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+               : "r"(address));
+}
+__device__ inline void load_two_matrices(unsigned& a, unsigned& b, unsigned address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];" : "=r"(a), "=r"(b) : "r"(address));
+}
+__device__ inline void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+// Where 16-byte piece `piece` of row `row` stands in a tile of rows of 128 bytes.
+__device__ inline unsigned piece_at(unsigned row, unsigned piece) {
+  return row * row_bytes + ((piece ^ (row & 7)) << 4);
+}
+
+// Two bf16 of two int8 numbers.
+__device__ inline unsigned bf16_pair(std::uint32_t word, int first) {
+  const float low = static_cast<float>(static_cast<std::int8_t>(word >> (8 * first)));
+  const float high = static_cast<float>(static_cast<std::int8_t>(word >> (8 * first + 8)));
+  return (__float_as_uint(low) >> 16) | (__float_as_uint(high) & 0xffff0000u);
+}
+
+template <tile_form Form, int Columns, bool Int8>
+__global__ void __launch_bounds__(tile_threads) tiles(tile_job job) {
+  constexpr int stages = stages_for(Columns);
+  constexpr int b_loads = (Columns * 8 + tile_threads - 1) / tile_threads;
+  constexpr int column_tiles = Columns / 16;  // of 8 columns, in each warp
+  constexpr unsigned own_rows = Form == tile_form::gated ? tile_rows / 2 : tile_rows;
+  extern __shared__ __align__(128) char memory[];
+
+  // The group and the first column of this block.
+  unsigned tile = blockIdx.x, columns = job.columns, base = 0;
+  const char *a = static_cast<const char*>(job.a), *a_up = nullptr;
+  const float *scales = job.a_scales, *up_scales = nullptr;
+  if constexpr (Form != tile_form::plain) {
+    const int groups = *job.group_count;
+    int g = 0;
+    for (; g < groups; ++g) {
+      columns = job.counts[g];
+      const unsigned own = (columns + Columns - 1) / Columns;
+      if (tile < own) break;
+      tile -= own;
+    }
+    if (g == groups) return;
+    base = job.offsets[g];
+    const int plane = job.groups[g];
+    a = static_cast<const char*>(job.planes[plane]);
+    if constexpr (Int8) scales = job.scales[plane];
+    if constexpr (Form == tile_form::gated) {
+      a_up = static_cast<const char*>(job.up_planes[plane]);
+      if constexpr (Int8) up_scales = job.up_scales[plane];
+    }
+  }
+  const unsigned first_column = tile * Columns;
+  if (first_column >= columns) return;
+  const unsigned first_row = blockIdx.y * own_rows;
+  const unsigned thread = threadIdx.x, lane = thread % warp_size, warp = thread / warp_size;
+  const unsigned warp_row = warp & 3, warp_column = warp >> 2;
+  const unsigned shared = shared_address(memory);
+  const auto a_stage = [&](unsigned s) { return shared + s * (tile_rows * row_bytes); };
+  const auto b_stage = [&](unsigned s) {
+    return shared + stages * (tile_rows * row_bytes) + s * (Columns * row_bytes);
+  };
+
+  // What each thread fetches: row thread / 8 + 32 i (int8: thread / 4 + 64 i), one piece of it.
+  constexpr int a_loads = Int8 ? 2 : 4;
+  constexpr unsigned lanes_of_row = Int8 ? 4 : 8, numbers_of_load = Int8 ? 16 : 8, element = Int8 ? 1 : 2;
+  const char* a_from[a_loads];
+  bool a_live[a_loads];
+#pragma unroll
+  for (int i = 0; i < a_loads; ++i) {
+    const unsigned r = thread / lanes_of_row + i * (tile_threads / lanes_of_row);
+    const bool upper = Form == tile_form::gated && r >= own_rows;
+    const unsigned row = first_row + (upper ? r - own_rows : r);
+    a_live[i] = row < job.m;
+    a_from[i] =
+        (upper ? a_up : a) +
+        (std::size_t{a_live[i] ? row : 0} * job.k + thread % lanes_of_row * numbers_of_load) * element;
+  }
+  const __nv_bfloat16* b_from[b_loads];
+  bool b_live[b_loads];
+#pragma unroll
+  for (int i = 0; i < b_loads; ++i) {
+    const unsigned c = thread / 8 + i * (tile_threads / 8);
+    b_live[i] = c < Columns && first_column + c < columns;
+    std::size_t row = base + first_column + (b_live[i] ? c : 0);
+    if (job.b_rows != nullptr) row = job.b_rows[row];
+    b_from[i] = job.b + row * job.k + thread % 8 * 8;
+  }
+  const unsigned steps = (job.k + tile_depth - 1) / tile_depth;
+  const auto fetch_b = [&](unsigned step, unsigned stage) {
+    const unsigned at = step * tile_depth + thread % 8 * 8;
+#pragma unroll
+    for (int i = 0; i < b_loads; ++i) {
+      const unsigned c = thread / 8 + i * (tile_threads / 8);
+      if (c >= Columns) break;
+      const bool live = b_live[i] && at < job.k;
+      copy_ahead(b_stage(stage) + piece_at(c, thread % 8), live ? b_from[i] + step * tile_depth : job.b,
+                 live ? 16 : 0);
+    }
+  };
+  const auto fetch_a = [&](unsigned step, unsigned stage) {  // bf16
+    const unsigned at = step * tile_depth + thread % 8 * 8;
+#pragma unroll
+    for (int i = 0; i < a_loads; ++i) {
+      const unsigned r = thread / 8 + i * (tile_threads / 8);
+      const bool live = a_live[i] && at < job.k;
+      copy_ahead(a_stage(stage) + piece_at(r, thread % 8),
+                 live ? a_from[i] + std::size_t{step} * row_bytes : a_from[i], live ? 16 : 0);
+    }
+  };
+  uint4 held[a_loads];
+  const auto read_a = [&](unsigned step) {  // int8
+    const unsigned at = step * tile_depth + thread % 4 * 16;
+#pragma unroll
+    for (int i = 0; i < a_loads; ++i)
+      held[i] =
+          a_live[i] && at < job.k ? load_once(a_from[i] + std::size_t{step} * tile_depth) : uint4{0, 0, 0, 0};
+  };
+  const auto store_a = [&](unsigned stage) {
+#pragma unroll
+    for (int i = 0; i < a_loads; ++i) {
+      const unsigned r = thread / 4 + i * (tile_threads / 4);
+      const uint4 v = held[i];
+      const uint4 first{bf16_pair(v.x, 0), bf16_pair(v.x, 2), bf16_pair(v.y, 0), bf16_pair(v.y, 2)};
+      const uint4 second{bf16_pair(v.z, 0), bf16_pair(v.z, 2), bf16_pair(v.w, 0), bf16_pair(v.w, 2)};
+      char* to = memory + stage * (tile_rows * row_bytes);
+      *reinterpret_cast<uint4*>(to + piece_at(r, thread % 4 * 2)) = first;
+      *reinterpret_cast<uint4*>(to + piece_at(r, thread % 4 * 2 + 1)) = second;
+    }
+  };
+
+  float sums[2][column_tiles][4] = {};
+#pragma unroll
+  for (int s = 0; s < stages - 1; ++s) {
+    if (s < static_cast<int>(steps)) {
+      fetch_b(s, s);
+      if constexpr (Int8) {
+        read_a(s);
+        store_a(s);
+      } else {
+        fetch_a(s, s);
+      }
+    }
+    close_group();
+  }
+  for (unsigned step = 0; step < steps; ++step) {
+    wait_groups<stages - 2>();
+    __syncthreads();
+    const unsigned ahead = step + stages - 1, stage_ahead = ahead % stages;
+    if (ahead < steps) {
+      fetch_b(ahead, stage_ahead);
+      if constexpr (Int8)
+        read_a(ahead);
+      else
+        fetch_a(ahead, stage_ahead);
+    }
+    close_group();
+    const unsigned stage = step % stages;
+#pragma unroll
+    for (unsigned k = 0; k < tile_depth / 16; ++k) {
+      unsigned of_a[2][4];
+#pragma unroll
+      for (unsigned i = 0; i < 2; ++i) {
+        const unsigned slab =
+            Form == tile_form::gated ? i * own_rows + warp_row * 16 : warp_row * 32 + i * 16;
+        load_matrices(of_a[i], a_stage(stage) + piece_at(slab + lane % 16, k * 2 + lane / 16));
+      }
+      const unsigned own = warp_column * (Columns / 2);
+      if constexpr (column_tiles == 1) {
+        unsigned b0, b1;
+        load_two_matrices(b0, b1, b_stage(stage) + piece_at(own + lane % 8, k * 2 + lane / 8 % 2));
+        multiply(sums[0][0], of_a[0], b0, b1);
+        multiply(sums[1][0], of_a[1], b0, b1);
+      } else {
+#pragma unroll
+        for (int c = 0; c < column_tiles; c += 2) {
+          unsigned of_b[4];
+          load_matrices(
+              of_b, b_stage(stage) + piece_at(own + c * 8 + lane % 8 + lane / 16 * 8, k * 2 + lane / 8 % 2));
+#pragma unroll
+          for (int i = 0; i < 2; ++i) {
+            multiply(sums[i][c], of_a[i], of_b[0], of_b[1]);
+            multiply(sums[i][c + 1], of_a[i], of_b[2], of_b[3]);
+          }
+        }
+      }
+    }
+    if constexpr (Int8)
+      if (ahead < steps) store_a(stage_ahead);
+  }
+
+  const auto scale_of = [&](const float* of, unsigned row) { return Int8 ? of[row] : 1.0f; };
+#pragma unroll
+  for (int c = 0; c < column_tiles; ++c) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const unsigned column = first_column + warp_column * (Columns / 2) + c * 8 + lane % 4 * 2 + j % 2;
+      if (column >= columns) continue;
+      const std::size_t to = std::size_t{base + column} * job.m;
+      if constexpr (Form == tile_form::gated) {
+        const unsigned row = first_row + warp_row * 16 + lane / 4 + j / 2 * 8;
+        if (row >= job.m) continue;
+        const float gate = sums[0][c][j] * scale_of(scales, row),
+                    up = sums[1][c][j] * scale_of(up_scales, row);
+        job.hidden[to + row] = __float2bfloat16(activate(job.act, gate) * up);
+      } else {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const unsigned row = first_row + warp_row * 32 + i * 16 + lane / 4 + j / 2 * 8;
+          if (row < job.m) job.y[to + row] = sums[i][c][j] * scale_of(scales, row);
+        }
+      }
+    }
+  }
+}
+
+// `groups`: at most so many; `columns`: of all groups together. The tile's width follows from what a group has on average; results
+// do not depend on it.
+template <tile_form Form>
+void launch_tiles(cudaStream_t stream, const tile_job& job, std::size_t groups, std::size_t columns,
+                  const device_limits& limits) {
+  const std::size_t average = (columns + groups - 1) / groups;
+  const unsigned rows = Form == tile_form::gated ? tile_rows / 2 : tile_rows;
+  const auto go = [&]<int Columns, bool Int8>() {
+    const dim3 grid(static_cast<unsigned>((columns + Columns - 1) / Columns + groups - 1),
+                    (job.m + rows - 1) / rows);
+    const auto kernel = tiles<Form, Columns, Int8>;
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, tile_bytes(Columns));
+    kernel<<<grid, tile_threads, tile_bytes(Columns), stream>>>(job);
+  };
+  const bool int8 = job.scales != nullptr || job.a_scales != nullptr;
+  const auto pick = [&]<int Columns>() {
+    return int8 ? go.template operator()<Columns, true>() : go.template operator()<Columns, false>();
+  };
+  const bool roomy = limits.block_shared >= static_cast<std::size_t>(tile_bytes(128));
+  if (average <= 12) return pick.template operator()<16>();
+  if (average <= 32) return pick.template operator()<32>();
+  if (average <= 96 || !roomy) return pick.template operator()<64>();
+  pick.template operator()<128>();
+}
+
+}  // namespace troupe::ops::cuda

@@ -1,0 +1,314 @@
+#include <algorithm>
+#include <climits>
+
+#include "ops/linear/linear_cuda.hpp"
+#include "ops/linear/matmul_tile.cuh"
+#include "ops/linear/stored.cuh"
+#include "ops/moe/experts_cuda.hpp"
+
+namespace troupe::ops {
+namespace {
+
+constexpr int warps = 8;
+constexpr unsigned plan_threads = 256;
+
+// Pairs (row, choice) sorted by expert. P = T · k; group g is the g-th expert that anybody chose.
+struct plan {
+  std::int32_t* group_count;  // [1]
+  std::int32_t* groups;       // [E] expert
+  std::int32_t* offsets;      // [E]
+  std::int32_t* counts;       // [E]
+  std::int32_t* rows;         // [P] row of x
+  std::int32_t* choices;      // [P] row · k + choice
+  std::int32_t* places;       // [P] of row · k + choice: its place in the order
+};
+
+struct parts {
+  plan order;
+  __nv_bfloat16* x;       // [T, D]
+  __nv_bfloat16* hidden;  // [P, F]
+  float* out;             // [P, D]
+};
+
+std::size_t round_up(std::size_t bytes) {
+  return (bytes + 255) / 256 * 256;
+}
+
+// Lays the parts out behind `base` and answers their size.
+std::size_t lay_out(char* base, std::size_t rows, std::size_t width, std::size_t top_k,
+                    const device_experts& mlp, parts& out) {
+  std::size_t at = 0;
+  const auto take = [&]<class T>(T*& p, std::size_t count) {
+    p = reinterpret_cast<T*>(base + at);
+    at += round_up(count * sizeof(T));
+  };
+  const std::size_t pairs = rows * top_k;
+  take(out.order.group_count, 1);
+  take(out.order.groups, mlp.experts);
+  take(out.order.offsets, mlp.experts);
+  take(out.order.counts, mlp.experts);
+  take(out.order.rows, pairs);
+  take(out.order.choices, pairs);
+  take(out.order.places, pairs);
+  take(out.x, rows * width);
+  take(out.hidden, pairs * mlp.hidden);
+  take(out.out, pairs * width);
+  return at;
+}
+
+// One block for each expert: counts what is chosen, then lists its own pairs in ascending order.
+__global__ void sort_pairs(plan order, const std::int32_t* experts, unsigned pairs, unsigned top_k,
+                           unsigned expert_count) {
+  extern __shared__ int counts[];
+  __shared__ int warp_totals[plan_threads / cuda::warp_size];
+  const int own = blockIdx.x;
+  for (unsigned e = threadIdx.x; e < expert_count; e += plan_threads) counts[e] = 0;
+  __syncthreads();
+  for (unsigned p = threadIdx.x; p < pairs; p += plan_threads)
+    if (experts[p] >= 0) atomicAdd(&counts[experts[p]], 1);
+  __syncthreads();
+  int begin = 0, group = 0;
+  for (int e = 0; e < own; ++e) {
+    begin += counts[e];
+    group += counts[e] > 0;
+  }
+  if (threadIdx.x == 0) {
+    if (counts[own] > 0) {
+      order.groups[group] = own;
+      order.offsets[group] = begin;
+      order.counts[group] = counts[own];
+    }
+    if (own + 1 == static_cast<int>(expert_count)) *order.group_count = group + (counts[own] > 0);
+  }
+  if (counts[own] == 0) return;
+  const unsigned lane = threadIdx.x % cuda::warp_size, warp = threadIdx.x / cuda::warp_size;
+  for (unsigned first = 0; first < pairs; first += plan_threads) {
+    const unsigned p = first + threadIdx.x;
+    const bool mine = p < pairs && experts[p] == own;
+    const unsigned votes = __ballot_sync(cuda::all_lanes, mine);
+    if (lane == 0) warp_totals[warp] = __popc(votes);
+    __syncthreads();
+    int at = begin + __popc(votes & ((1u << lane) - 1));
+    for (unsigned w = 0; w < warp; ++w) at += warp_totals[w];
+    for (unsigned w = 0; w < plan_threads / cuda::warp_size; ++w) begin += warp_totals[w];
+    if (mine) {
+      order.rows[at] = static_cast<int>(p / top_k);
+      order.choices[at] = static_cast<int>(p);
+      order.places[p] = at;
+    }
+    __syncthreads();
+  }
+}
+
+// A group's hidden numbers for at most few_rows rows: blockIdx.y = group; a warp for each row of gate and up.
+template <class Numbers, bool Aligned, int Count>
+__global__ void __launch_bounds__(warps* cuda::warp_size)
+    gate_up_few(plan order, device_experts mlp, const float* x, __nv_bfloat16* hidden, unsigned width) {
+  __shared__ __align__(16) __nv_bfloat16 staged[cuda::chunk_numbers(Count) * Count];
+  if (static_cast<int>(blockIdx.y) >= *order.group_count) return;
+  const int expert = order.groups[blockIdx.y], begin = order.offsets[blockIdx.y],
+            count = order.counts[blockIdx.y];
+  const unsigned f = blockIdx.x * warps + threadIdx.x / cuda::warp_size;
+  const auto size = static_cast<unsigned>(mlp.hidden), row = min(f, size - 1);
+  const void* w[2] = {static_cast<const char*>(mlp.gate[expert]) + std::size_t{row} * width * Numbers::bytes,
+                      static_cast<const char*>(mlp.up[expert]) + std::size_t{row} * width * Numbers::bytes};
+  float sums[2][Count] = {};
+  constexpr unsigned chunk = cuda::chunk_numbers(Count);
+  for (unsigned at = 0; at < width; at += chunk) {
+    const unsigned n = min(chunk, width - at);
+    __syncthreads();
+    for (int t = 0; t < count; ++t)
+      cuda::stage_row(staged + t * chunk, x + std::size_t(order.rows[begin + t]) * width + at, n);
+    __syncthreads();
+    cuda::dot_chunk<Numbers, Aligned, 2, Count>(w, staged, chunk, n, count, sums);
+    for (auto& one : w) one = static_cast<const char*>(one) + std::size_t{n} * Numbers::bytes;
+  }
+#pragma unroll
+  for (int t = 0; t < Count; ++t) {
+    if (t >= count) break;
+    float gate = cuda::warp_sum(sums[0][t]), up = cuda::warp_sum(sums[1][t]);
+    if (threadIdx.x % cuda::warp_size != 0 || f >= size) continue;
+    if (mlp.gate_scales != nullptr) {
+      gate *= mlp.gate_scales[expert][f];
+      up *= mlp.up_scales[expert][f];
+    }
+    hidden[std::size_t(begin + t) * size + f] = __float2bfloat16(cuda::activate(mlp.act, gate) * up);
+  }
+}
+
+// The down half and the weighted sum over a row's experts, ascending: a warp for `down_rows` numbers of all rows of y.
+constexpr int down_rows = 2;
+
+template <class Numbers, bool Aligned, int Count>
+__global__ void __launch_bounds__(warps* cuda::warp_size)
+    down_few(plan order, device_experts mlp, const __nv_bfloat16* hidden, const float* weights, float* y,
+             unsigned width, unsigned rows, unsigned top_k) {
+  __shared__ __align__(16) __nv_bfloat16 staged[cuda::chunk_numbers(Count) * Count];
+  const unsigned first = (blockIdx.x * warps + threadIdx.x / cuda::warp_size) * down_rows;
+  const auto size = static_cast<unsigned>(mlp.hidden);
+  const int groups = *order.group_count;
+  float total[down_rows][Count] = {};
+  constexpr unsigned chunk = cuda::chunk_numbers(Count);
+  for (int g = 0; g < groups; ++g) {
+    const int expert = order.groups[g], begin = order.offsets[g], count = order.counts[g];
+    const void* w[down_rows];
+    for (int r = 0; r < down_rows; ++r)
+      w[r] = static_cast<const char*>(mlp.down[expert]) +
+             std::size_t{min(first + r, width - 1)} * size * Numbers::bytes;
+    float sums[down_rows][Count] = {};
+    for (unsigned at = 0; at < size; at += chunk) {
+      const unsigned n = min(chunk, size - at);
+      __syncthreads();
+      for (int t = 0; t < count; ++t)
+        cuda::stage_row(staged + t * chunk, hidden + std::size_t(begin + t) * size + at, n);
+      __syncthreads();
+      cuda::dot_chunk<Numbers, Aligned, down_rows, Count>(w, staged, chunk, n, count, sums);
+      for (auto& one : w) one = static_cast<const char*>(one) + std::size_t{n} * Numbers::bytes;
+    }
+    for (int t = 0; t < count; ++t) {
+      const int choice = order.choices[begin + t], row = choice / static_cast<int>(top_k);
+      float own[down_rows] = {};
+#pragma unroll
+      for (int c = 0; c < Count; ++c)
+        if (c == t)
+          for (int r = 0; r < down_rows; ++r) own[r] = sums[r][c];
+      for (int r = 0; r < down_rows; ++r) {
+        float sum = cuda::warp_sum(own[r]);
+        if (mlp.down_scales != nullptr) sum *= mlp.down_scales[expert][min(first + r, width - 1)];
+#pragma unroll
+        for (int c = 0; c < Count; ++c)
+          if (c == row) total[r][c] += weights[choice] * sum;
+      }
+    }
+  }
+  if (threadIdx.x % cuda::warp_size != 0) return;
+#pragma unroll
+  for (int c = 0; c < Count; ++c)
+    for (int r = 0; r < down_rows; ++r)
+      if (c < static_cast<int>(rows) && first + r < width)
+        y[std::size_t(c) * width + first + r] = total[r][c];
+}
+
+// y[t] = sum over the row's places, ascending: that is by expert.
+__global__ void combine(plan order, const float* out, const float* weights, const std::int32_t* experts,
+                        float* y, unsigned width, unsigned top_k) {
+  const unsigned d = blockIdx.x * blockDim.x + threadIdx.x;
+  if (d >= width) return;
+  const std::size_t first = std::size_t{blockIdx.y} * top_k;
+  float sum = 0;
+  int last = -1;
+  for (unsigned i = 0; i < top_k; ++i) {
+    int next = INT_MAX, choice = -1;
+    for (unsigned c = 0; c < top_k; ++c)
+      if (experts[first + c] >= 0 && order.places[first + c] > last && order.places[first + c] < next) {
+        next = order.places[first + c];
+        choice = static_cast<int>(c);
+      }
+    if (choice < 0) break;
+    sum += weights[first + choice] * out[std::size_t(next) * width + d];
+    last = next;
+  }
+  y[std::size_t{blockIdx.y} * width + d] = sum;
+}
+
+template <class Numbers, bool Aligned, int Count>
+void launch_few(cudaStream_t stream, device_floats y, device_inputs x, const float* weights, unsigned top_k,
+                const device_experts& mlp, const parts& p) {
+  const auto width = static_cast<unsigned>(x.width), rows = static_cast<unsigned>(x.rows);
+  const auto most = static_cast<unsigned>(std::min(mlp.experts, x.rows * top_k));
+  const dim3 up_grid((static_cast<unsigned>(mlp.hidden) + warps - 1) / warps, most);
+  gate_up_few<Numbers, Aligned, Count>
+      <<<up_grid, warps * cuda::warp_size, 0, stream>>>(p.order, mlp, x.data, p.hidden, width);
+  const unsigned down_blocks = (width + warps * down_rows - 1) / (warps * down_rows);
+  down_few<Numbers, Aligned, Count><<<down_blocks, warps * cuda::warp_size, 0, stream>>>(
+      p.order, mlp, p.hidden, weights, y.data, width, rows, top_k);
+}
+
+template <class Numbers, bool Aligned>
+void pick_few(cudaStream_t stream, device_floats y, device_inputs x, const float* weights, unsigned top_k,
+              const device_experts& mlp, const parts& p) {
+  if (x.rows == 1) return launch_few<Numbers, Aligned, 1>(stream, y, x, weights, top_k, mlp, p);
+  if (x.rows == 2) return launch_few<Numbers, Aligned, 2>(stream, y, x, weights, top_k, mlp, p);
+  launch_few<Numbers, Aligned, 4>(stream, y, x, weights, top_k, mlp, p);
+}
+
+void sort(cudaStream_t stream, const parts& p, device_rows<const std::int32_t> experts,
+          const device_experts& mlp) {
+  sort_pairs<<<static_cast<unsigned>(mlp.experts), plan_threads, mlp.experts * sizeof(int), stream>>>(
+      p.order, experts.data, static_cast<unsigned>(experts.rows * experts.width),
+      static_cast<unsigned>(experts.width), static_cast<unsigned>(mlp.experts));
+}
+
+void run_few(cudaStream_t stream, device_floats y, device_inputs x, const float* weights,
+             device_rows<const std::int32_t> experts, const device_experts& mlp, const parts& p) {
+  sort(stream, p, experts, mlp);
+  const auto k = static_cast<unsigned>(experts.width);
+  const bool int8 = mlp.gate_scales != nullptr;
+  const std::size_t load = int8 ? 16 : 8;
+  const bool aligned = x.width % load == 0 && mlp.hidden % load == 0;
+  if (int8 && aligned) return pick_few<cuda::int8_numbers, true>(stream, y, x, weights, k, mlp, p);
+  if (int8) return pick_few<cuda::int8_numbers, false>(stream, y, x, weights, k, mlp, p);
+  if (aligned) return pick_few<cuda::bf16_numbers, true>(stream, y, x, weights, k, mlp, p);
+  pick_few<cuda::bf16_numbers, false>(stream, y, x, weights, k, mlp, p);
+}
+
+void run_tiles(cudaStream_t stream, device_floats y, device_inputs x, device_inputs weights,
+               device_rows<const std::int32_t> experts, const device_experts& mlp, const parts& p,
+               const device_limits& limits) {
+  sort(stream, p, experts, mlp);
+  to_bf16_cuda(stream, p.x, x);
+  const std::size_t pairs = experts.rows * experts.width, groups = std::min(mlp.experts, pairs);
+  cuda::tile_job job;
+  job.planes = mlp.gate;
+  job.up_planes = mlp.up;
+  job.scales = mlp.gate_scales;
+  job.up_scales = mlp.up_scales;
+  job.b = p.x;
+  job.b_rows = p.order.rows;
+  job.hidden = p.hidden;
+  job.groups = p.order.groups;
+  job.offsets = p.order.offsets;
+  job.counts = p.order.counts;
+  job.group_count = p.order.group_count;
+  job.m = static_cast<unsigned>(mlp.hidden);
+  job.k = static_cast<unsigned>(x.width);
+  job.act = mlp.act;
+  cuda::launch_tiles<cuda::tile_form::gated>(stream, job, groups, pairs, limits);
+  job.planes = mlp.down;
+  job.scales = mlp.down_scales;
+  job.b = p.hidden;
+  job.b_rows = nullptr;
+  job.y = p.out;
+  job.m = static_cast<unsigned>(x.width);
+  job.k = static_cast<unsigned>(mlp.hidden);
+  cuda::launch_tiles<cuda::tile_form::grouped>(stream, job, groups, pairs, limits);
+  const dim3 grid(static_cast<unsigned>((x.width + 255) / 256), static_cast<unsigned>(x.rows));
+  combine<<<grid, 256, 0, stream>>>(p.order, p.out, weights.data, experts.data, y.data,
+                                    static_cast<unsigned>(x.width), static_cast<unsigned>(experts.width));
+}
+
+}  // namespace
+
+std::size_t experts_workspace(std::size_t rows, std::size_t width, std::size_t top_k,
+                              const device_experts& mlp) {
+  parts ignored;
+  return lay_out(nullptr, rows, width, top_k, mlp, ignored);
+}
+
+void experts_cuda(cudaStream_t stream, device_floats y, device_inputs x, device_inputs weights,
+                  device_rows<const std::int32_t> experts, const device_experts& mlp, void* workspace,
+                  const device_limits& limits) {
+  if (x.rows == 0) return;
+  parts p;
+  lay_out(static_cast<char*>(workspace), x.rows, x.width, experts.width, mlp, p);
+  const std::size_t load = mlp.gate_scales != nullptr ? 16 : 8;
+  if (x.rows > few_rows && x.width % load == 0 && mlp.hidden % load == 0)
+    return run_tiles(stream, y, x, weights, experts, mlp, p, limits);
+  for (std::size_t first = 0; first < x.rows; first += few_rows) {
+    const std::size_t rows = std::min(few_rows, x.rows - first), k = experts.width;
+    run_few(stream, {y.data + first * x.width, rows, x.width}, {x.data + first * x.width, rows, x.width},
+            weights.data + first * k, {experts.data + first * k, rows, k}, mlp, p);
+  }
+}
+
+}  // namespace troupe::ops
