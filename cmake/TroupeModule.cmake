@@ -1,4 +1,4 @@
-# troupe_add_module(<name> SOURCES ... [NO_INSTALL]): a module in C or C++, built so that it can be loaded, replaced and unloaded while
+# troupe_add_module(<name> SOURCES ... [CUDA_SOURCES ...] [NO_INSTALL]): a module in C or C++, built so that it can be loaded, replaced and unloaded while
 # Troupe runs. Output: <build>/lib/troupe/modules/<name>.so; installed to <libdir>/troupe/modules, where Troupe looks for it.
 #
 # Works the same in Troupe's own tree and after find_package(Troupe). The library exports troupe_module_entry and nothing
@@ -7,6 +7,9 @@
 #
 # -ffp-contract=off: what a native op fuses is written in its source, so that a number is computed alike in every loop.
 #
+# CUDA_SOURCES: .cu files with the CUDA bodies of native ops. They are left out unless the project has enabled the language CUDA; where
+# they are in, TROUPE_MODULE_CUDA is defined for all sources, and the CUDA runtime is linked statically.
+#
 # A module in plain C needs troupe::abi, the one header; C++ is neither needed nor looked for then. Any other source takes
 # troupe::sdk and with it FlatBuffers' headers.
 include(GNUInstallDirs)
@@ -14,11 +17,22 @@ include(CheckCXXCompilerFlag)
 set(TROUPE_MODULE_MAP "${CMAKE_CURRENT_LIST_DIR}/TroupeModule.map" CACHE INTERNAL "what a module exports")
 
 function(troupe_add_module name)
-  cmake_parse_arguments(ARG "NO_INSTALL" "" "SOURCES" ${ARGN})
+  cmake_parse_arguments(ARG "NO_INSTALL" "" "SOURCES;CUDA_SOURCES" ${ARGN})
   if(NOT ARG_SOURCES OR ARG_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "troupe_add_module(${name}): expected SOURCES and files, found: ${ARGN}")
   endif()
-  add_library(${name} MODULE ${ARG_SOURCES})
+  get_property(languages GLOBAL PROPERTY ENABLED_LANGUAGES)
+  if(NOT "CUDA" IN_LIST languages)
+    set(ARG_CUDA_SOURCES)
+  endif()
+  add_library(${name} MODULE ${ARG_SOURCES} ${ARG_CUDA_SOURCES})
+  if(ARG_CUDA_SOURCES)
+    find_package(CUDAToolkit REQUIRED)
+    target_link_libraries(${name} PRIVATE CUDA::cudart_static)
+    target_compile_definitions(${name} PRIVATE TROUPE_MODULE_CUDA)
+    set_target_properties(${name} PROPERTIES CUDA_VISIBILITY_PRESET hidden CUDA_RUNTIME_LIBRARY Static)
+    target_compile_options(${name} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-O3>)
+  endif()
   set(others ${ARG_SOURCES})
   list(FILTER others EXCLUDE REGEX "\\.[ch]$")
   if(others)
@@ -34,7 +48,7 @@ function(troupe_add_module name)
   else()
     target_link_libraries(${name} PRIVATE troupe::abi)
   endif()
-  target_compile_options(${name} PRIVATE -ffp-contract=off)
+  target_compile_options(${name} PRIVATE $<$<NOT:$<COMPILE_LANGUAGE:CUDA>>:-ffp-contract=off>)
   set_target_properties(${name} PROPERTIES
     PREFIX ""
     C_VISIBILITY_PRESET hidden

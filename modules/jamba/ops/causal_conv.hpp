@@ -26,6 +26,9 @@ struct causal_conv {
   static std::uint64_t workspace(const troupe::sdk::native_use& use, std::uint64_t rows,
                                  std::uint32_t sequences, std::uint32_t threads);
   static void cpu(const troupe::sdk::native_step& s);
+#ifdef TROUPE_MODULE_CUDA
+  static void cuda(const troupe::sdk::native_step& s, void* stream);
+#endif
 };
 
 }  // namespace jamba

@@ -16,7 +16,9 @@
 //   };
 //
 // Also understood: `static std::uint64_t workspace(const native_use&, std::uint64_t rows, std::uint32_t sequences,
-// std::uint32_t threads)`, in bytes. TROUPE_MODULE_WITH_NATIVE_OPS (module.hpp) hands the ops to Troupe; builder::native<scale>(...) uses
+// std::uint32_t threads)`, in bytes; `static void cuda(const native_step&, void* stream)`, the op's CUDA body, where pointers are the
+// device's (and sequence_rows(), positions() and state tables are read there, not here); it may throw native_error.
+// TROUPE_MODULE_WITH_NATIVE_OPS (module.hpp) hands the ops to Troupe; builder::native<scale>(...) uses
 // one. What the functions must keep to stands in <troupe/module.h>. shapes() may throw native_error; cpu() throws nothing.
 #pragma once
 
@@ -156,6 +158,10 @@ class native_step : public native_use {
     return static_cast<std::int32_t*>(use_.outputs[i].data) + row * output_columns(i);
   }
   float* state(std::size_t i, std::size_t sequence) const { return step_.states[i][sequence]; }
+  // As they stand in the step, for a CUDA body: on the device.
+  const std::uint32_t* sequence_rows() const { return step_.sequence_rows; }
+  const std::uint32_t* positions() const { return step_.positions; }
+  float* const* const* states() const { return step_.states; }
   template <class T>
   T* workspace() const {
     return static_cast<T*>(step_.workspace);
@@ -287,6 +293,13 @@ struct tables {
   static troupe_status cpu(const troupe_native_use* use, const troupe_native_step* step) {
     return guarded(*use, [use, step] { Op::cpu(native_step(*use, *step)); });
   }
+  static troupe_status cuda(const troupe_native_use* use, const troupe_native_step* step, void* stream) {
+    if constexpr (requires { &Op::cuda; })
+      return guarded(*use, [use, step, stream] { Op::cuda(native_step(*use, *step), stream); });
+    else
+      return use->fail(use->context, "it has no CUDA body");
+  }
+  static constexpr bool has_cuda = requires { &Op::cuda; };
 };
 
 }  // namespace detail
@@ -311,7 +324,7 @@ const troupe_native_op& native_op() {
       &t::shapes,
       &t::workspace,
       &t::cpu,
-      nullptr,
+      t::has_cuda ? &t::cuda : nullptr,
   };
   return table;
 }
