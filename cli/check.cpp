@@ -20,6 +20,8 @@ struct check_command {
   std::string module;
   std::vector<std::string> only;
   std::vector<std::string> prompts;
+  std::string device = "cpu";
+  bool int8 = false;
   std::uint32_t threads = 0;
   bool reference_ops = false;
   bool json = false;
@@ -52,7 +54,9 @@ int run_check(const check_command& c, const context& shared) {
   o.prompts = c.prompts;
   o.runner.threads = c.threads;
   o.runner.reference_ops = c.reference_ops;
-  o.runner.library = shared.paths.backend("cpu");
+  o.runner.int8 = c.int8;
+  o.runner.library = shared.paths.backend(c.device);
+  o.exact = c.device == "cpu";
   o.report = std::ref(line);
   const auto found = check::run(o, known->registry);
   line.clear();
@@ -83,6 +87,10 @@ void add_check(CLI::App& app, context& shared) {
   command->add_option("--prompt", o->prompts, "Run only the prompts with these ids")
       ->delimiter(',')
       ->allow_extra_args(false);
+  command->add_option("--device", o->device, "Backend to run the model on")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
+  command->add_flag("--int8", o->int8, "Quantize to int8 while loading what the model allows (cuda only)");
   command->add_option("--threads", o->threads, "Threads to compute with; 0 = all cores")
       ->capture_default_str();
   command->add_flag("--reference-ops", o->reference_ops,

@@ -67,8 +67,9 @@ result<void> run_together(model_runner& runner, std::vector<member>& members) {
 }  // namespace
 
 group check_batch(const model_inputs& in) {
-  group out("batch", 0.0);
-  out.note("short prompts together, bit for bit as alone");
+  group out("batch", in.allowed.batch);
+  out.note(in.allowed.batch == 0 ? "short prompts together, bit for bit as alone"
+                                 : "short prompts together, and alone");
   std::vector<member> members;
   for (const prompt_case& p : in.prompts) {
     if (p.ids.size() > longest_prompt) continue;

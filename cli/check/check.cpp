@@ -123,6 +123,7 @@ result<void> run_against_goldens(const options& o, const modules::registry& know
   const auto prompts = choose_prompts(o);
   if (!prompts) return fail(prompts.error());
   const auto tokenizer = text::load_tokenizer(o.model);
+  const tolerances allowed = o.exact ? tolerances{} : of_rounded_products(*prompts);
   std::optional<result<loaded_model>> model;  // loaded when the first group asks for it
   for (const std::string& name : *names) {
     o.report(name, 0, 0);
@@ -142,7 +143,7 @@ result<void> run_against_goldens(const options& o, const modules::registry& know
     if (!*model)
       out.groups.push_back(blocked(name, model->error().text));
     else
-      run_model_group(o, name, {*(*model)->runner, *prompts, {}, o.report}, **model, tokenizer, out);
+      run_model_group(o, name, {*(*model)->runner, *prompts, allowed, o.report}, **model, tokenizer, out);
   }
   return {};
 }

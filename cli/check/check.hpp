@@ -25,6 +25,7 @@ struct options {
   std::vector<std::string> only;                 // groups; empty = all that apply
   std::vector<std::string> prompts;              // ids of the prompts to run; empty = all
   runner_options runner;
+  bool exact = true;  // the device computes in float32; false = it rounds what enters a product to bf16
   progress report = [](std::string_view, std::size_t, std::size_t) {};
 };
 

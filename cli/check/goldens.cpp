@@ -1,7 +1,9 @@
 #include "cli/check/goldens.hpp"
 
+#include <algorithm>
 #include <boost/json/parse.hpp>
 #include <boost/json/value.hpp>
+#include <cmath>
 #include <cstring>
 #include <exception>
 #include <stdexcept>
@@ -77,6 +79,22 @@ template_case read_template_case(const json::object& o) {
   return c;
 }
 
+void read_distances(const json::object& bf16, prompt_case& c) {
+  const auto logprobs = numbers<float>(bf16.at("prompt_logprobs"));
+  for (std::size_t i = 0; i < std::min(logprobs.size(), c.prompt_logprobs.size()); ++i)
+    c.bf16_logprobs.add(std::abs(static_cast<double>(logprobs[i]) - c.prompt_logprobs[i]));
+  const auto ids = numbers<std::int32_t>(bf16.at("last_top20_ids"));
+  const auto logits = numbers<float>(bf16.at("last_top20_logits"));
+  for (std::size_t i = 0; i < c.top_ids.size(); ++i)
+    for (std::size_t j = 0; j < ids.size() && j < logits.size(); ++j)
+      if (ids[j] == c.top_ids[i])
+        c.bf16_logits.add(std::abs(static_cast<double>(logits[j]) - c.top_logits[i]));
+  const auto greedy = numbers<std::int32_t>(bf16.at("greedy_ids"));
+  const std::size_t kept = std::min<std::size_t>({16, greedy.size(), c.greedy_ids.size()});
+  c.bf16_keeps_greedy =
+      std::equal(greedy.begin(), greedy.begin() + static_cast<std::ptrdiff_t>(kept), c.greedy_ids.begin());
+}
+
 prompt_case read_prompt(const json::object& o) {
   prompt_case c;
   c.id = text_of(o, "id");
@@ -98,6 +116,7 @@ prompt_case read_prompt(const json::object& o) {
   c.prompt_logprobs = numbers<float>(f.at("prompt_logprobs"));
   c.greedy_ids = numbers<std::int32_t>(f.at("greedy_ids"));
   c.greedy_margin = numbers<double>(f.at("greedy_margin"));
+  if (const json::value* b = o.if_contains("bf16")) read_distances(b->as_object(), c);
   if (c.ids.empty() || c.greedy_ids.empty() || c.top_ids.size() != c.top_logits.size() ||
       c.greedy_margin.size() != c.greedy_ids.size() || c.prompt_logprobs.size() >= c.ids.size())
     throw std::runtime_error("prompt " + c.id + ": lengths do not fit together");

@@ -52,6 +52,18 @@ struct prompt_case {
   std::string greedy_text;
   std::optional<std::size_t> first_stop;
   std::optional<std::string> expect;  // the text must contain it; only where the reference is right
+  // How far the reference's own bf16 run is from its float32 run; 0 differences = not recorded.
+  struct distance {
+    double sum = 0, largest = 0;
+    std::size_t differences = 0;
+    void add(double difference) {
+      sum += difference;
+      largest = largest < difference ? difference : largest;
+      ++differences;
+    }
+  };
+  distance bf16_logits, bf16_logprobs;
+  bool bf16_keeps_greedy = false;  // for 16 tokens
 };
 
 // A recorded tensor: row-major.

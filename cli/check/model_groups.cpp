@@ -46,6 +46,15 @@ std::string compare_logprobs(const prompt_case& p, std::span<const float> found,
   return problem;
 }
 
+// A device that rounds is judged by the average too.
+void judge_mean(group& g, double allowed) {
+  if (allowed == 0) return;
+  g.note(fmt::format("mean {:.1e}, the reference's own bf16 run {:.1e}", g.mean(), allowed));
+  if (!(g.mean() <= allowed))
+    g.fail("on average", fmt::format("{:.2e} from the float32 reference, its own bf16 run is {:.2e} from it",
+                                     g.mean(), allowed));
+}
+
 std::vector<float> last_row(model_runner& runner) {
   return runner.logits(1);
 }
@@ -101,6 +110,25 @@ std::string compare_answer(const prompt_case& p, const continuation& c, const te
 
 }  // namespace
 
+tolerances of_rounded_products(const std::vector<prompt_case>& prompts) {
+  prompt_case::distance logits, logprobs;
+  tolerances out;
+  for (const prompt_case& p : prompts) {
+    for (auto [all, own] : {std::pair{&logits, &p.bf16_logits}, std::pair{&logprobs, &p.bf16_logprobs}}) {
+      all->sum += own->sum;
+      all->differences += own->differences;
+      all->largest = std::max(all->largest, own->largest);
+    }
+    out.keep_greedy += p.bf16_keeps_greedy ? 1 : 0;
+  }
+  if (logits.differences == 0 || logprobs.differences == 0) return out;
+  out.logits = out.batch = std::max(logits.largest, logprobs.largest);
+  out.mean_logits = logits.sum / static_cast<double>(logits.differences);
+  out.mean_logprobs = logprobs.sum / static_cast<double>(logprobs.differences);
+  out.greedy_margin = 1.0;  // what leaves the path is judged by how many keep it
+  return out;
+}
+
 std::vector<group> check_logits(const model_inputs& in) {
   group logits("logits", in.allowed.logits), logprobs("prompt logprobs", in.allowed.logits);
   for (const prompt_case& p : in.prompts) {
@@ -121,6 +149,8 @@ std::vector<group> check_logits(const model_inputs& in) {
       logprobs.add(p.id, compare_logprobs(p, in.runner.score(std::span(p.ids).subspan(1, scored)), logprobs));
     in.report("logits", logits.cases(), in.prompts.size());
   }
+  judge_mean(logits, in.allowed.mean_logits);
+  judge_mean(logprobs, in.allowed.mean_logprobs);
   return {std::move(logits), std::move(logprobs)};
 }
 
@@ -145,7 +175,7 @@ group check_chunks(const model_inputs& in) {
 
 std::vector<group> check_greedy(const model_inputs& in, const text::tokenizer_ptr& tokenizer) {
   group greedy("greedy"), answers("answers");
-  std::size_t tokens = 0;
+  std::size_t tokens = 0, kept = 0;
   for (const prompt_case& p : in.prompts) {
     const auto c = continue_greedily(in.runner, p, in.allowed.greedy_margin);
     if (!c) {
@@ -153,6 +183,7 @@ std::vector<group> check_greedy(const model_inputs& in, const text::tokenizer_pt
       continue;
     }
     tokens += c->ids.size();
+    if (c->ids.size() >= std::min<std::size_t>(16, p.greedy_ids.size())) ++kept;
     greedy.add(p.id, c->problem);
     if (c->tie) greedy.add(*c->tie);
     // What a near-tie cut short cannot be compared as a text, unless an answer is demanded.
@@ -160,6 +191,13 @@ std::vector<group> check_greedy(const model_inputs& in, const text::tokenizer_pt
     in.report(greedy.name(), greedy.cases(), in.prompts.size());
   }
   greedy.note(fmt::format("{} tokens equal", tokens));
+  if (in.allowed.keep_greedy > 0) {
+    greedy.note(
+        fmt::format("{} tokens equal; {} prompts keep the path for 16, of the reference's own bf16 run {}",
+                    tokens, kept, in.allowed.keep_greedy));
+    if (kept < in.allowed.keep_greedy)
+      greedy.fail("prompts that keep the path", "fewer than in the reference's own bf16 run");
+  }
   return {std::move(greedy), std::move(answers)};
 }
 

@@ -14,7 +14,13 @@ namespace troupe::check {
 struct tolerances {
   double logits = 5e-4;         // absolute; prompt log-probabilities, hidden states and router outputs too
   double greedy_margin = 2e-3;  // below that the reference's choice between its best two tokens is no promise
+  double mean_logits = 0, mean_logprobs = 0;  // on average; 0 = not asked for
+  std::size_t keep_greedy = 0;  // prompts that keep the greedy path for 16 tokens; 0 = not asked for
+  double batch = 0;             // between a prompt alone and among others; 0 = bit for bit
 };
+// For a device that rounds what enters a product to bf16: no further from the float32 reference than the reference's own bf16 run is,
+// which the prompts record: no single number, not on average, and no fewer prompts that keep the greedy path for 16 tokens.
+tolerances of_rounded_products(const std::vector<prompt_case>& prompts);
 
 struct model_inputs {
   model_runner& runner;
@@ -35,7 +41,7 @@ group check_chunks(const model_inputs& in);
 std::vector<group> check_greedy(const model_inputs& in, const text::tokenizer_ptr& tokenizer);
 
 // Prompts of at most 256 tokens together in ragged steps, prefill beside decode: logits must be those of
-// each prompt alone, bit for bit.
+// each prompt alone, bit for bit where the device promises it.
 group check_batch(const model_inputs& in);
 
 // Recorded prompts, all positions. Three groups: "hidden states", "router", "all logits".

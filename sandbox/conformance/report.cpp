@@ -98,6 +98,8 @@ group group_from_json(const boost::json::object& from) {
 }
 
 bool group::within(double difference) {
+  sum_ += difference;
+  ++differences_;
   if (std::isnan(difference)) difference = std::numeric_limits<double>::infinity();
   largest_ = std::max(largest_, difference);
   return !tolerance_ || difference <= *tolerance_;

@@ -60,6 +60,7 @@ class group {
   const std::vector<failure>& failures() const { return failures_; }
   const std::vector<near_tie>& near_ties() const { return near_ties_; }
   double largest() const { return largest_; }
+  double mean() const { return differences_ == 0 ? 0 : sum_ / static_cast<double>(differences_); }
   std::optional<double> tolerance() const { return tolerance_; }
 
  private:
@@ -67,7 +68,8 @@ class group {
   std::optional<double> tolerance_;
   std::size_t cases_ = 0;
   std::size_t passed_ = 0;
-  double largest_ = 0;
+  double largest_ = 0, sum_ = 0;  // of the differences
+  std::size_t differences_ = 0;
   std::string note_;
   std::string blocked_;
   std::vector<failure> failures_;
