@@ -53,7 +53,8 @@ executor_actor::behavior_type run_executor(executor_actor::pointer self, fake_ex
               return to_caf({error_code::bad_checkpoint, "model.safetensors: truncated"});
             return loaded(request->model());
           },
-          [f](const message<wire::StepPlan>&) { f->held->deliver(loaded(3)); }};  // the held answer, now
+          [f](const message<wire::StepPlan>&) { f->held->deliver(loaded(3)); },  // the held answer, now
+          [](tick_atom) {}};
 }
 
 cache_manager_actor::behavior_type run_cache_manager(cache_manager_actor::pointer, int* told) {
