@@ -23,6 +23,10 @@ class step_check {
   result<void> check(const step_batch& batch) const;
   // Notes where the states of a step that has passed stand behind it.
   void enter(const step_batch& batch);
+  // For measurements: the state in that slot is taken to stand behind `position - 1`, whatever it holds.
+  void assume(std::uint32_t slot, std::uint32_t position) {
+    if (slot < next_positions_.size()) next_positions_[slot] = position;
+  }
   // Of the step before: what token_sources may name.
   void sampled(std::size_t requests) { sampled_before_ = requests; }
 

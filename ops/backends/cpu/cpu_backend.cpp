@@ -31,7 +31,9 @@ class cpu_backend final : public backend {
                                       const load_options& options) override {
     if (options.int8) {
       return fail(error_code::unsupported,
-                  "weights as int8: the cpu backend computes with what the checkpoint stores; leave it out");
+                  "weights as int8: the cpu backend computes with what the checkpoint stores; leave it out "
+                  "(device.weights "
+                  "= \"bf16\")");
     }
     std::vector<checkpoint::bound_weight> weights;
     std::uint64_t done = 0;

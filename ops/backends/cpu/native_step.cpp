@@ -5,6 +5,7 @@
 
 #include "kernel/base/clean_text.hpp"
 #include "kernel/program/names.hpp"
+#include "ops/device/native_workspace.hpp"
 
 namespace troupe::ops::cpu {
 namespace {
@@ -75,15 +76,6 @@ native_step make_native_step(const program::Program& program, std::uint32_t inde
 
 namespace {
 
-constexpr std::uint64_t largest_workspace = std::uint64_t{1} << 40;
-
-tl::unexpected<error> refused_workspace(const native_step& s, std::uint64_t bytes) {
-  const auto problem = s.use->take_problem();
-  if (bytes == TROUPE_NO_WORKSPACE && !problem.empty())
-    return fail(error_code::internal, "{}: its workspace: {}", s.where, problem);
-  return fail(error_code::internal, "{}: asks for a workspace of {} bytes", s.where, bytes);
-}
-
 // Null = there is no memory for it.
 std::byte* take_workspace(execution& on, std::uint64_t bytes) {
   try {
@@ -103,14 +95,12 @@ result<void> run_native(execution& on, native_step& s, const native_batch& batch
   auto step = describe(on, s, batch);
   const auto* use = &s.use->table();
   try {
-    if (s.op->workspace != nullptr) {
-      const auto bytes = s.op->workspace(use, step.rows, step.sequences, step.threads);
-      if (bytes > largest_workspace) return refused_workspace(s, bytes);
-      if (bytes > 0) step.workspace = take_workspace(on, bytes);
-      if (bytes > 0 && step.workspace == nullptr)
-        return fail(error_code::internal, "{}: no memory for its workspace of {} bytes in a step of {} rows",
-                    s.where, bytes, batch.rows);
-    }
+    const auto bytes = workspace_of(*s.op, *s.use, s.where, step.rows, step.sequences, step.threads);
+    if (!bytes) return fail(bytes.error());
+    if (*bytes > 0) step.workspace = take_workspace(on, *bytes);
+    if (*bytes > 0 && step.workspace == nullptr)
+      return fail(error_code::internal, "{}: no memory for its workspace of {} bytes in a step of {} rows",
+                  s.where, *bytes, batch.rows);
     if (s.op->cpu(use, &step) == TROUPE_OK) return {};
   } catch (const std::exception& e) {
     return fail(error_code::internal, "{}: an exception crossed the interface: {}", s.where,
