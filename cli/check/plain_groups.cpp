@@ -23,7 +23,9 @@ group check_files(const checkpoint::checkpoint_config& config) {
   out.pass();  // config.json: it has been read
   const auto weights = checkpoint::weights::open(config.folder);
   out.add("weights", problem_of(weights));
-  if (weights)
+  if (weights && (*weights)->seed())
+    out.note(fmt::format("made-up weights, seed {}", *(*weights)->seed()));
+  else if (weights)
     out.note(
         fmt::format("{} tensors, {}", (*weights)->tensors().size(), human_bytes((*weights)->total_bytes())));
   const auto tokenizer = text::load_tokenizer(config.folder);
@@ -58,7 +60,7 @@ group check_weights(const checkpoint::checkpoint_config& config, const modules::
     return out;
   }
   for (const program::Weight* w : *(*program)->weights())
-    out.add(w->name()->str(), problem_of(checkpoint::bind(*w, **files)));
+    out.add(w->name()->str(), problem_of(checkpoint::bind(*w, **files, checkpoint::made_up::left_out)));
   return out;
 }
 

@@ -2,6 +2,7 @@
 // slice and transposition change numbers, not data); views are combined to planes; a plane whose pieces stand
 // one behind the other in memory stays where it is, any other is copied.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "kernel/base/text.hpp"
@@ -262,9 +263,45 @@ error no_spelling(const program::Weight& weight, const weights& files) {
                       weight.name()->string_view(), text)};
 }
 
+// ---- made-up weights ----------------------------------------------------------------------------------
+
+// FNV-1a of the name, mixed with the seed: weights have their own numbers, in whatever order they are made.
+std::uint64_t key_of(std::string_view name, std::uint64_t seed) {
+  std::uint64_t hash = 0xcbf29ce484222325u;
+  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  return synthetic_bits(hash, seed);
+}
+
+// Numbers that keep activations near 1: matrices by their inputs, norms around 1, other vectors small.
+bound_weight make_up(const program::Weight& weight, std::uint64_t seed, made_up filled) {
+  const auto shape = to_shape(weight.shape());
+  bound_weight bound;
+  bound.dtype = DType::bf16;
+  bound.columns = shape.back();
+  bound.rows = shape.size() == 1 ? 1 : shape[shape.size() - 2];
+  bound.planes.resize(shape.size() == 3 ? shape[0] : 1);
+  synthetic_numbers numbers{key_of(weight.name()->string_view(), seed), 0, 0.1F};
+  if (weight.role() == program::WeightRole::norm) numbers.centre = 1;
+  if (weight.role() == program::WeightRole::embedding)
+    numbers.reach = std::sqrt(3.0F);
+  else if (shape.size() > 1)
+    numbers.reach = std::sqrt(3.0F / static_cast<float>(bound.columns));
+  bound.synthetic = numbers;
+  if (filled == made_up::left_out) return bound;
+  const std::uint64_t count = bound.rows * bound.columns;
+  for (std::size_t p = 0; p < bound.planes.size(); ++p) {
+    auto made = std::make_shared<std::vector<std::byte>>(count * sizeof(std::uint16_t));
+    synthesize(numbers, p, 0, count, reinterpret_cast<std::uint16_t*>(made->data()));
+    bound.planes[p] = made->data();
+    bound.owned.push_back(std::move(made));
+  }
+  return bound;
+}
+
 }  // namespace
 
-result<bound_weight> bind(const program::Weight& weight, const weights& files) {
+result<bound_weight> bind(const program::Weight& weight, const weights& files, made_up filled) {
+  if (files.seed()) return make_up(weight, *files.seed(), filled);
   const auto* spelling = static_cast<const program::Spelling*>(nullptr);
   for (const auto* candidate : *weight.spellings())
     if (spelling == nullptr && missing(*candidate, files).empty()) spelling = candidate;

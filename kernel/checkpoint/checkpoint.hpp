@@ -1,6 +1,6 @@
 // A checkpoint folder in Hugging Face format, as published: config.json, generation_config.json (optional),
 // model.safetensors or sharded safetensors with model.safetensors.index.json. Tokenizer files are the
-// tokenizer's business.
+// tokenizer's business. A folder with synthetic.json instead of safetensors has made-up weights (synthetic.hpp).
 #pragma once
 
 #include <cstddef>
@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "kernel/base/result.hpp"
+#include "kernel/checkpoint/synthetic.hpp"
 #include "troupe/schemas/program_generated.h"
 
 namespace troupe::checkpoint {
@@ -36,20 +37,27 @@ class weights {
  public:
   // Errors: not_found (the folder, its weights, or a shard that the index names), bad_checkpoint (file, tensor, expected
   // and found: header damaged, file truncated, offsets that overlap or leave gaps, tensor in the index but not in its
-  // shard, unknown dtype).
+  // shard, unknown dtype; synthetic.json without a seed).
   static result<std::shared_ptr<const weights>> open(const std::filesystem::path& folder);
+  // Made up for whatever is asked; no folder, no tensors.
+  static std::shared_ptr<const weights> synthetic(std::uint64_t seed);
 
   const tensor_view* find(std::string_view name) const;  // null: no such tensor
   const std::map<std::string, tensor_view, std::less<>>& tensors() const { return tensors_; }
   std::uint64_t total_bytes() const { return total_bytes_; }
   const std::filesystem::path& folder() const { return folder_; }
+  std::optional<std::uint64_t> seed() const { return seed_; }  // of made-up weights; none: from files
 
  private:
   std::filesystem::path folder_;
   std::map<std::string, tensor_view, std::less<>> tensors_;
   std::vector<std::shared_ptr<const void>> mappings_;  // each keeps a file mapped and its name alive
   std::uint64_t total_bytes_ = 0;
+  std::optional<std::uint64_t> seed_;
 };
+
+// What makes a folder's weights made-up ones: its text is {"seed": 1}.
+inline constexpr const char* synthetic_name = "synthetic.json";
 
 // generation_config.json; absent keys are absent here.
 struct generation_defaults {
@@ -82,11 +90,16 @@ struct bound_weight {
   std::uint64_t columns = 0;
   std::vector<const std::byte*> planes;
   std::vector<std::shared_ptr<const std::vector<std::byte>>> owned;
+  std::optional<synthetic_numbers> synthetic;  // of made-up weights, which are bf16
   bool copied() const { return !owned.empty(); }
 };
 
+// Whether bind() fills the planes of made-up weights, or leaves them null for a device that makes the numbers by itself.
+enum class made_up { filled, left_out };
+
 // Errors: bad_checkpoint: no spelling is complete (lists what is missing), shape or dtype mismatch (tensor, expected,
 // found).
-result<bound_weight> bind(const program::Weight& weight, const weights& files);
+result<bound_weight> bind(const program::Weight& weight, const weights& files,
+                          made_up filled = made_up::filled);
 
 }  // namespace troupe::checkpoint

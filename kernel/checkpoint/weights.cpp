@@ -64,6 +64,23 @@ result<void> take_listed(std::vector<std::pair<std::string, tensor_view>> found,
   return {};
 }
 
+// {"seed": 1}
+result<std::uint64_t> read_seed(const fs::path& path) {
+  auto text = read_text(path);
+  if (!text) return fail(std::move(text.error()));
+  boost::system::error_code ec;
+  const json::value root = json::parse(*text, ec);
+  const json::value* seed = !ec && root.is_object() ? root.get_object().if_contains("seed") : nullptr;
+  if (seed == nullptr || !seed->is_int64() || seed->get_int64() < 0)
+    return fail(error_code::bad_checkpoint, "{}: expected {{\"seed\": <whole number>}}", path.string());
+  return static_cast<std::uint64_t>(seed->get_int64());
+}
+
+bool has_files(const fs::path& folder) {
+  std::error_code code;
+  return fs::exists(folder / single_name, code) || fs::exists(folder / index_name, code);
+}
+
 result<shard_map> list_shards(const fs::path& folder) {
   std::error_code code;
   if (!fs::is_directory(folder, code))
@@ -82,6 +99,15 @@ result<shard_map> list_shards(const fs::path& folder) {
 }  // namespace
 
 result<std::shared_ptr<const weights>> weights::open(const fs::path& folder) {
+  std::error_code code;
+  if (fs::exists(folder / synthetic_name, code) && !has_files(folder)) {
+    const auto seed = read_seed(folder / synthetic_name);
+    if (!seed) return fail(seed.error());
+    auto made = std::make_shared<weights>();
+    made->folder_ = folder;
+    made->seed_ = *seed;
+    return made;
+  }
   const auto shards = list_shards(folder);
   if (!shards) return fail(shards.error());
   auto all = std::make_shared<weights>();
@@ -102,6 +128,12 @@ result<std::shared_ptr<const weights>> weights::open(const fs::path& folder) {
   }
   for (const auto& [name, view] : all->tensors_) all->total_bytes_ += view.data.size();
   return all;
+}
+
+std::shared_ptr<const weights> weights::synthetic(std::uint64_t seed) {
+  auto made = std::make_shared<weights>();
+  made->seed_ = seed;
+  return made;
 }
 
 const tensor_view* weights::find(std::string_view name) const {

@@ -28,6 +28,7 @@ result<std::unique_ptr<model_runner>> model_runner::open(const program::verified
   how.native_ops = options.native_ops;
   how.state_slots = max_sequences;
   how.int8 = options.int8;
+  how.tell = options.tell;
   auto model = runner->backend_->load(program, std::move(weights), how);
   if (!model) return fail(model.error());
   runner->model_ = std::move(*model);

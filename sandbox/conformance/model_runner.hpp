@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -19,12 +20,13 @@
 namespace troupe::check {
 
 struct runner_options {
-  std::filesystem::path library;   // of the backend
-  std::uint32_t threads = 0;       // 0 = all cores
-  bool reference_ops = false;      // plain loops instead of the fast versions
-  bool int8 = false;               // weights as int8 where the Program allows it
-  std::uint64_t cache_tokens = 0;  // positions that all sequences together may hold
-  program::native_ops native_ops;  // of the module that built the Program
+  std::filesystem::path library;                    // of the backend
+  std::uint32_t threads = 0;                        // 0 = all cores
+  bool reference_ops = false;                       // plain loops instead of the fast versions
+  bool int8 = false;                                // weights as int8 where the Program allows it
+  std::uint64_t cache_tokens = 0;                   // positions that all sequences together may hold
+  program::native_ops native_ops;                   // of the module that built the Program
+  std::function<void(std::string_view line)> tell;  // what the backend says while loading; may be empty
 };
 
 // One thread.
