@@ -66,6 +66,7 @@ void add_tokenize(CLI::App& app, context& shared);
 void add_program(CLI::App& app, context& shared);
 void add_module(CLI::App& app, context& shared);
 void add_check(CLI::App& app, context& shared);
+void add_synth(CLI::App& app, context& shared);
 void add_completion(CLI::App& app, context& shared);
 void add_version(CLI::App& app, context& shared);
 

@@ -90,6 +90,7 @@ result<std::unique_ptr<ops::model>> executor_state::compile(const wire::LoadMode
   how.native_ops = std::move(*native);
   how.state_slots = options.max_sequences;
   how.step_tokens = options.step_tokens;
+  how.int8 = options.int8;
   how.tell = [&request](std::string_view text) {
     log::info("executor", "loading", {{"model", request.name()->string_view()}, {"what", text}});
   };

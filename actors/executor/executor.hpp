@@ -37,6 +37,7 @@ struct executor_options {
   std::function<result<program::native_ops>(const std::filesystem::path&)> open_native_ops;
   std::uint32_t max_sequences = 64;  // of a scheduler's batch: so many may have recurrent state
   std::uint32_t step_tokens = 512;   // of a step, at most
+  bool int8 = false;                 // weights that may be quantized, on a device that can
   bool show_progress = false;        // of loading, on stderr
   bool detached = true;              // false: for tests on a deterministic scheduler
   step_trace trace;

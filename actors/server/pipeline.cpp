@@ -87,7 +87,7 @@ executor_options executor_of(const pipeline_parts& parts) {
   options.open_backend = [libraries = parts.backends](const ops::backend_options& wanted) {
     return open_first(libraries, wanted);
   };
-  options.step_tokens = parts.config.scheduler.step_tokens;
+  options.int8 = parts.config.device.weights == "int8";
   options.show_progress = parts.show_progress;
   options.max_sequences = parts.config.scheduler.max_sequences;
   options.step_tokens = parts.config.scheduler.step_tokens;

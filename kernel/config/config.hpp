@@ -38,6 +38,7 @@ struct log_section {
 
 struct device_section {
   std::string backend = "auto";  // libtroupe-<backend>.so; auto = cuda where it can be opened, else cpu
+  std::string weights = "bf16";  // bf16, int8: how a GPU keeps the matrices
   std::uint32_t threads = 0;     // 0 = all cores
   bool operator==(const device_section&) const = default;
 };

@@ -172,6 +172,7 @@ const std::vector<key>& all_keys() {
       path("log", "file", true, [](conf& x) { return &x.log.file; }),
       flag("log", "colour", [](conf& x) { return &x.log.colour; }),
       file_word("device", "backend", [](conf& x) { return &x.device.backend; }),
+      choice("device", "weights", {"bf16", "int8"}, [](conf& x) { return &x.device.weights; }),
       number("device", "threads", 0, 1024, [](conf& x) { return &x.device.threads; }),
       size("cache", "memory", MiB, 64 * TiB, "1MiB to 64TiB", [](conf& x) { return &x.cache.memory; }),
       size_or_auto("cache", "block", KiB, 1024 * MiB, "1KiB to 1GiB", [](conf& x) { return &x.cache.block; }),

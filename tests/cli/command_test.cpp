@@ -57,7 +57,7 @@ INSTANTIATE_TEST_SUITE_P(EveryCommand, HelpOf,
                                            "program", "program diff", "module", "module list",
                                            "module inspect", "module new", "module check", "module sign",
                                            "module trust", "module trust list", "module trust add",
-                                           "module trust remove", "check", "completion", "version"),
+                                           "module trust remove", "check", "synth", "completion", "version"),
                          [](const auto& param) {
                            std::string name = param.param;
                            std::replace(name.begin(), name.end(), ' ', '_');

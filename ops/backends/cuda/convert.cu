@@ -41,6 +41,25 @@ __global__ void quantize_rows(std::int8_t* to, float* scales, const void* from, 
   }
 }
 
+// A thread makes the four numbers of one group, as far as they are among [first, first + count).
+__global__ void make_up_each(std::uint16_t* to, checkpoint::synthetic_numbers of, std::uint64_t key,
+                             std::size_t first, std::size_t count) {
+  const std::size_t group = first / 4 + std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (4 * group >= first + count) return;
+  const std::uint64_t bits = checkpoint::synthetic_bits(key, group);
+  std::uint16_t made[4];
+  for (int i = 0; i < 4; ++i)
+    made[i] = checkpoint::synthetic_bf16(of, static_cast<std::uint16_t>(bits >> (16 * i)));
+  if (first % 4 == 0 && 4 * group + 4 <= first + count) {
+    *reinterpret_cast<ushort4*>(to + (4 * group - first)) = {made[0], made[1], made[2], made[3]};
+    return;
+  }
+  for (std::size_t i = 0; i < 4; ++i) {
+    const std::size_t at = 4 * group + i;
+    if (at >= first && at < first + count) to[at - first] = made[i];
+  }
+}
+
 unsigned blocks_for(std::size_t count) {
   return static_cast<unsigned>((count + 255) / 256);
 }
@@ -53,6 +72,14 @@ void to_bf16(cudaStream_t stream, __nv_bfloat16* to, const void* from, stored_as
 
 void to_f32(cudaStream_t stream, float* to, const void* from, stored_as dtype, std::size_t count) {
   if (count > 0) widen_each<<<blocks_for(count), 256, 0, stream>>>(to, from, dtype, count);
+}
+
+void make_up(cudaStream_t stream, __nv_bfloat16* to, const checkpoint::synthetic_numbers& of,
+             std::size_t plane, std::size_t first, std::size_t count) {
+  if (count == 0) return;
+  const std::size_t groups = (first + count + 3) / 4 - first / 4;
+  make_up_each<<<blocks_for(groups), 256, 0, stream>>>(reinterpret_cast<std::uint16_t*>(to), of,
+                                                       of.key + plane, first, count);
 }
 
 void to_int8(cudaStream_t stream, std::int8_t* to, float* scales, const void* from, stored_as dtype,

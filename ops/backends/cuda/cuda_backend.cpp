@@ -8,6 +8,7 @@
 #include "ops/backends/cuda/cuda_program.hpp"
 #include "ops/backends/cuda/device.hpp"
 #include "ops/backends/cuda/status.hpp"
+#include "ops/device/room.hpp"
 
 namespace troupe::ops::cuda {
 namespace {
@@ -25,7 +26,7 @@ class cuda_backend final : public backend {
                                       const load_options& options) override {
     std::vector<checkpoint::bound_weight> bound;
     for (const auto* weight : *program->weights()) {
-      auto one = checkpoint::bind(*weight, *files);
+      auto one = checkpoint::bind(*weight, *files, checkpoint::made_up::left_out);
       if (!one) return fail(std::move(one.error()));
       bound.push_back(std::move(*one));
     }
@@ -39,8 +40,7 @@ class cuda_backend final : public backend {
     kv->pool = reinterpret_cast<__nv_bfloat16*>(device_->pool.data());
     kv->block_stride = device_->block_bytes / sizeof(__nv_bfloat16);
     kv->block_tokens = *block_tokens;
-    if (auto fits = check_room(program->facts()->architecture()->str(), store->bytes(), *compiled, options);
-        !fits)
+    if (auto fits = check_place(*program, bound, store->bytes(), *compiled, options); !fits)
       return fail(std::move(fits.error()));
     const auto start = std::chrono::steady_clock::now();
     if (auto loaded = store->load(device_->stream, options.progress); !loaded)
@@ -68,30 +68,42 @@ class cuda_backend final : public backend {
   }
 
   // The memory plan, told; and the refusal of a model that does not fit, before anything is read.
-  result<void> check_room(const std::string& name, std::uint64_t weights, const cuda_program& compiled,
-                          const load_options& options) const {
-    auto free = free_bytes();
-    if (!free) return fail(std::move(free.error()));
-    const std::uint64_t states = std::uint64_t{options.state_slots} * compiled.state_floats * sizeof(float);
-    const std::uint64_t steps = cuda_model::step_bytes(compiled, options);
-    constexpr std::uint64_t reserve = std::uint64_t{256} << 20;  // graphs, and what the driver takes
-    const std::uint64_t wanted = weights + states + steps + reserve;
-    const auto plan = fmt::format(
-        "weights {}, cache {} ({} blocks), states {}, steps {}, reserve {}; {} free before loading",
-        human_bytes(weights), human_bytes(device_->pool.bytes()), device_->blocks, human_bytes(states),
-        human_bytes(steps), human_bytes(reserve), human_bytes(*free));
-    if (options.tell) options.tell("memory: " + plan);
-    if (wanted <= *free) return {};
-    const std::uint64_t over = wanted - *free;
-    std::string advice;
-    if (over < device_->pool.bytes())
-      advice += fmt::format("; cache.memory of at most {} leaves room for it",
-                            human_bytes(device_->pool.bytes() - over));
-    if (!options.int8 && weights / 2 + states + steps + reserve <= *free)
-      advice += "; its weights as int8 would fit";
-    if (states > 0 && over < states) advice += "; fewer scheduler.max_sequences need less for states";
-    return fail(error_code::bad_config, "{}: does not fit on the device: {} more wanted ({}){}", name,
-                human_bytes(over), plan, advice.empty() ? "; a device with more memory is needed" : advice);
+  result<void> check_place(const program::Program& program,
+                           const std::vector<checkpoint::bound_weight>& bound, std::uint64_t weights,
+                           const cuda_program& compiled, const load_options& options) const {
+    const auto free = free_bytes();
+    if (!free) return fail(free.error());
+    constexpr std::uint64_t node = 4096, reserve = std::uint64_t{256} << 20;
+    room_plan plan;
+    plan.device = *free + device_->pool.bytes();
+    plan.weights = weights;
+    plan.cache = device_->pool.bytes();
+    plan.states = std::uint64_t{options.state_slots} * compiled.state_floats * sizeof(float);
+    plan.activations = cuda_model::step_bytes(compiled, options, device_->blocks);
+    plan.graphs = 2 * node * compiled.ops.size() * buckets_up_to(options.state_slots);
+    plan.reserve = reserve;
+    if (options.tell) options.tell("memory: " + plan_text(plan));
+    room_choices less;
+    less.token_bytes = compiled.kv_numbers * sizeof(__nv_bfloat16);
+    less.sequences = options.state_slots;
+    load_options fewer = options;
+    fewer.state_slots = 1;
+    if (options.state_slots > 1)
+      less.sequence_bytes = (plan.states + plan.activations - compiled.state_floats * sizeof(float) -
+                             cuda_model::step_bytes(compiled, fewer, device_->blocks)) /
+                            (options.state_slots - 1);
+    if (!options.int8) less.int8_weights = weights - saved_by_int8(program, bound);
+    if (less.int8_weights == weights) less.int8_weights = 0;
+    return ops::check_room(program.facts()->architecture()->string_view(), plan, less);
+  }
+
+  static std::uint64_t saved_by_int8(const program::Program& program,
+                                     const std::vector<checkpoint::bound_weight>& bound) {
+    std::uint64_t saved = 0;
+    for (std::size_t i = 0; i < bound.size(); ++i)
+      if (program.weights()->Get(static_cast<unsigned>(i))->quantizable())
+        saved += bound[i].planes.size() * bound[i].rows * (bound[i].columns - sizeof(float));
+    return saved;
   }
 
   std::shared_ptr<device> device_;

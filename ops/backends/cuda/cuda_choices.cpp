@@ -13,13 +13,52 @@ bool has_penalties(const sampling_params& p) {
   return p.repetition_penalty != 1 || p.presence_penalty != 0 || p.frequency_penalty != 0;
 }
 
-// Device memory for `count` elements; keeps what is there if it is enough. Nothing on the way uses the old one: the caller has waited.
-template <class T>
-result<void> ensure(device_memory& memory, std::size_t count, std::string_view what, cudaStream_t stream) {
-  if (memory.bytes() >= count * sizeof(T)) return {};
+std::size_t round_up(std::size_t bytes) {
+  return (bytes + 255) / 256 * 256;
+}
+
+// What the lists of one step hold.
+struct choice_room {
+  std::size_t requests = 0, biases = 0, histories = 0, bans = 0, scratch_rows = 0, top = 1;
+};
+
+// Where they stand.
+struct choice_lists {
+  device_request* requests = nullptr;
+  bias_entry* biases = nullptr;
+  history_entry* histories = nullptr;
+  std::int32_t* bans = nullptr;
+  std::size_t bytes = 0;
+};
+
+choice_lists lay_out(const choice_room& room, char* base) {
+  choice_lists out;
+  const auto take = [&]<class T>(T*& place, std::size_t count) {
+    place = reinterpret_cast<T*>(base + out.bytes);
+    out.bytes += round_up(count * sizeof(T));
+  };
+  take(out.requests, room.requests);
+  take(out.biases, room.biases);
+  take(out.histories, room.histories);
+  take(out.bans, room.bans);
+  return out;
+}
+
+// Keeps what is there if it is enough; else twice as much as wanted. Behind what the device is still at.
+result<void> ensure(device_memory& memory, std::size_t bytes, std::string_view what, cudaStream_t stream) {
+  if (memory.bytes() >= bytes) return {};
   if (auto done = ok(cudaStreamSynchronize(stream), "a step"); !done) return done;
   memory = {};
-  auto taken = device_memory::take(count * sizeof(T) * 2, what);
+  auto taken = device_memory::take(bytes * 2, what);
+  if (!taken) return fail(std::move(taken.error()));
+  memory = std::move(*taken);
+  return {};
+}
+
+result<void> ensure_pinned(pinned_memory& memory, std::size_t bytes) {
+  if (memory.bytes() >= bytes) return {};
+  memory = {};
+  auto taken = pinned_memory::take(bytes * 2, "cudaMallocHost for choices");
   if (!taken) return fail(std::move(taken.error()));
   memory = std::move(*taken);
   return {};
@@ -32,6 +71,28 @@ sampled_token to_token(const device_choice& choice, const device_alternative* to
 }
 
 }  // namespace
+
+result<void> cuda_model::reserve_choices(std::size_t requests) {
+  constexpr std::size_t listed = 512,
+                        alternatives = 20;  // of a request in front of others; longer lists make room once
+  const std::size_t list_bytes = requests * (sizeof(device_request) + listed * sizeof(history_entry));
+  const std::size_t out_bytes =
+      round_up(requests * sizeof(device_choice)) + requests * alternatives * sizeof(device_alternative);
+  const auto stream = device_->stream;
+  for (auto done :
+       {ensure(lists_, list_bytes / 2, "lists of the choices", stream),
+        ensure(scratch_, requests * program_.vocabulary * sizeof(float) / 2, "rows of the choices", stream),
+        ensure(choices_, out_bytes / 2, "choices", stream),
+        ensure(tokens_[0], requests * sizeof(std::int32_t), "chosen tokens", stream),
+        ensure(tokens_[1], requests * sizeof(std::int32_t), "chosen tokens", stream)})
+    if (!done) return done;
+  for (auto& one : ring_) {
+    if (auto done = ensure_pinned(one.inputs, (at_.input_bytes + 1) / 2); !done) return done;
+    if (auto done = ensure_pinned(one.lists, (lists_.bytes() + 1) / 2); !done) return done;
+    if (auto done = ensure_pinned(one.outputs, (out_bytes + 1) / 2); !done) return done;
+  }
+  return {};
+}
 
 device_request cuda_model::describe(const sample_request& r) {
   const sampling_params& p = *r.params;
@@ -89,40 +150,35 @@ result<void> cuda_model::launch_choices(std::span<const sample_request> samples,
   const std::size_t count = requests_.size();
   const auto stream = device_->stream;
 
-  const std::size_t at_requests = append(std::span<const device_request>(requests_), nullptr);
-  const std::size_t at_biases = append(std::span<const bias_entry>(biases_), nullptr);
-  const std::size_t at_histories = append(std::span<const history_entry>(histories_), nullptr);
-  const std::size_t at_bans = append(std::span<const std::int32_t>(bans_), nullptr);
-  const std::size_t list_bytes = image_.size();
-  const std::size_t choice_bytes = (count * sizeof(device_choice) + 255) / 256 * 256;
-  const std::size_t out_bytes = choice_bytes + count * top * sizeof(device_alternative);
+  const auto room = choice_room{count, biases_.size(), histories_.size(), bans_.size(), scratch_rows_, top};
   for (auto done :
-       {ensure<char>(lists_, list_bytes, "lists of the choices", stream),
-        ensure<float>(scratch_, scratch_rows_ * program_.vocabulary, "rows of the choices", stream),
-        ensure<char>(choices_, out_bytes, "choices", stream),
-        ensure<std::int32_t>(tokens_[1 - parity_], std::max<std::size_t>(count, 1), "chosen tokens", stream)})
+       {ensure(lists_, lay_out(room, nullptr).bytes, "lists of the choices", stream),
+        ensure(scratch_, room.scratch_rows * program_.vocabulary * sizeof(float), "rows of the choices",
+               stream),
+        ensure(choices_, round_up(count * sizeof(device_choice)) + count * top * sizeof(device_alternative),
+               "choices", stream),
+        ensure(tokens_[1 - parity_], count * sizeof(std::int32_t), "chosen tokens", stream)})
     if (!done) return done;
   slot& own = ring_[next_slot_];
-  if (list_bytes > 0) pieces_.push_back({lists_.as<void>(), 0, list_bytes});
-  if (auto done = send(own.lists); !done) return done;
-  const char* lists = lists_.as<char>();
-  const sampling_lists seen{reinterpret_cast<const device_request*>(lists + at_requests),
-                            reinterpret_cast<const bias_entry*>(lists + at_biases),
-                            reinterpret_cast<const history_entry*>(lists + at_histories),
-                            reinterpret_cast<const std::int32_t*>(lists + at_bans),
+  if (auto done = ok(cudaEventSynchronize(own.done), "a step"); !done) return done;
+  const auto at = lay_out(room, lists_.as<char>());
+  if (auto done = image_.begin(own.lists, lists_.as<char>(), lists_.bytes()); !done) return done;
+  image_.put(at.requests, requests_);
+  image_.put(at.biases, biases_);
+  image_.put(at.histories, histories_);
+  image_.put(at.bans, bans_);
+  if (auto done = image_.send(stream); !done) return done;
+  const sampling_lists seen{at.requests, at.biases, at.histories, at.bans,
                             tokens_[parity_].as<std::int32_t>()};
+  const std::size_t choice_bytes = round_up(count * sizeof(device_choice));
+  const std::size_t out_bytes = choice_bytes + count * top * sizeof(device_alternative);
   auto* chosen = choices_.as<char>();
   sample_cuda(stream, {logits_, logit_rows_, program_.vocabulary}, seen, count, scratch_.as<float>(),
               reinterpret_cast<device_choice*>(chosen), tokens_[1 - parity_].as<std::int32_t>(),
               reinterpret_cast<device_alternative*>(chosen + choice_bytes), top);
   if (auto done = ok(cudaGetLastError(), "choice of tokens"); !done) return done;
   parity_ = 1 - parity_;
-  if (own.outputs.bytes() < out_bytes) {
-    own.outputs = {};
-    auto memory = pinned_memory::take(out_bytes * 2, "cudaMallocHost for choices");
-    if (!memory) return fail(std::move(memory.error()));
-    own.outputs = std::move(*memory);
-  }
+  if (auto done = ensure_pinned(own.outputs, out_bytes); !done) return done;
   if (count > 0)
     if (auto done = ok(cudaMemcpyAsync(own.outputs.as(), chosen, out_bytes, cudaMemcpyDeviceToHost, stream),
                        "cudaMemcpyAsync of choices");
@@ -143,7 +199,7 @@ result<void> cuda_model::finish(std::span<sampled_token> samples, std::span<samp
                 from.samples, from.scores, samples.size(), scores.size());
   const auto* choices = from.outputs.as<const device_choice>();
   const std::size_t count = from.samples + from.scores,
-                    choice_bytes = (count * sizeof(device_choice) + 255) / 256 * 256;
+                    choice_bytes = round_up(count * sizeof(device_choice));
   const auto* top = reinterpret_cast<const device_alternative*>(from.outputs.as<const char>() + choice_bytes);
   for (std::size_t i = 0; i < count; ++i) {
     auto token = to_token(choices[i], top + i * from.top);

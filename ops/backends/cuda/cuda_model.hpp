@@ -6,7 +6,6 @@
 #pragma once
 
 #include <array>
-#include <cstring>
 #include <map>
 #include <memory>
 #include <span>
@@ -14,6 +13,8 @@
 
 #include "ops/backends/cuda/cuda_program.hpp"
 #include "ops/backends/cuda/device.hpp"
+#include "ops/backends/cuda/step_image.hpp"
+#include "ops/backends/cuda/step_memory.hpp"
 #include "ops/device/backend.hpp"
 #include "ops/device/step_check.hpp"
 #include "ops/sampling/sampler_cuda.hpp"
@@ -28,7 +29,8 @@ class cuda_model final : public model {
   ~cuda_model() override;
 
   // Device memory that steps of the size which the options promise take.
-  static std::uint64_t step_bytes(const cuda_program& program, const load_options& options);
+  static std::uint64_t step_bytes(const cuda_program& program, const load_options& options,
+                                  std::uint32_t pool_blocks);
 
   std::uint32_t block_tokens() const override { return kv_->block_tokens; }
   std::uint64_t weight_bytes() const override { return weights_.bytes(); }
@@ -43,19 +45,15 @@ class cuda_model final : public model {
                        std::span<const score_request> scores) override;
   result<void> collect(std::span<sampled_token> samples, std::span<sampled_token> scores) override;
 
+  // For measurements. Runs a step and tells, for each router of the Program, how many experts its rows chose.
+  result<std::vector<std::uint32_t>> count_experts(const step_batch& batch);
+  // Lets a sequence go on at `position`, on whatever its state and its blocks hold.
+  void assume(std::uint32_t state_slot, std::uint32_t position);
+  // Graphs are captured anew.
+  void drop_graphs();
+  device& on() const { return *device_; }
+
  private:
-  // How much the device's buffers hold; they grow, and captured graphs are dropped then.
-  struct capacity {
-    std::size_t rows = 0, sequences = 0, parts = 0, blocks = 0;
-    std::size_t arena = 0, workspace = 0;  // bytes
-    bool holds(const capacity& wanted) const;
-    void include(const capacity& wanted);
-  };
-  // What is sent to the device for a step: pieces of one pinned buffer.
-  struct piece {
-    void* to;
-    std::size_t offset, bytes;
-  };
   // A step on its way. Its pinned buffers are free again when `done` has passed.
   struct slot {
     pinned_memory inputs, lists, outputs;
@@ -66,36 +64,28 @@ class cuda_model final : public model {
 
   cuda_model(std::shared_ptr<device> on, program::verified_program source, cuda_program program,
              weight_store weights, std::unique_ptr<kv_places> kv, const load_options& options);
-  static capacity promised(const cuda_program& program, const load_options& options);
-  static std::size_t buffer_bytes(const cuda_program& program, const capacity& c);
   result<void> prepare(const load_options& options);
-  result<void> grow(const capacity& wanted);
+  // Makes room; captured graphs are dropped then. Rare: steps are as large as was promised when the model was loaded.
+  result<void> grow(const step_capacity& wanted);
+  result<void> reserve_choices(std::size_t requests);
 
   result<void> launch_step(const step_batch& batch, std::span<probe_request> probes);
   std::size_t bucket_for(const step_batch& batch) const;
   void write_inputs(const step_batch& batch, std::size_t rows, std::size_t sequences, std::size_t wanted);
   void write_attention(const step_batch& batch);
-  result<void> send(pinned_memory& through);
   result<void> enter_states(const step_batch& batch);
   step_frame frame(std::size_t tokens, std::size_t sequences, std::size_t logit_rows, memory_plan& plan);
   result<void> launch_ops(const step_frame& f);
   result<void> launch_bucket(std::size_t bucket);
+  step_capacity needs(std::size_t rows, std::size_t sequences, std::size_t wanted, std::size_t bucket,
+                      memory_plan& plan);
+  result<void> send_inputs(const step_batch& batch, const step_capacity& needed, std::size_t wanted);
   result<void> find_probes(std::span<const probe_request> probes);
   result<void> read_probes(const step_frame& f, std::span<probe_request> probes);
   result<void> launch_choices(std::span<const sample_request> samples, std::span<const score_request> scores);
   device_request describe(const sample_request& r);
   result<void> finish(std::span<sampled_token> samples, std::span<sampled_token> scores, slot& from);
   result<void> keep_failure(result<void> done);
-  void drop_graphs();
-  // Adds to the image; `to`: where it goes on the device, null = told later. Answers where it stands in the image.
-  template <class T>
-  std::size_t append(std::span<const T> values, void* to) {
-    const std::size_t offset = image_.size(), bytes = values.size_bytes();
-    image_.resize(offset + (bytes + 255) / 256 * 256);
-    if (bytes > 0) std::memcpy(image_.data() + offset, values.data(), bytes);
-    if (to != nullptr && bytes > 0) pieces_.push_back({to, offset, bytes});
-    return offset;
-  }
 
   std::shared_ptr<device> device_;
   program::verified_program source_;
@@ -111,10 +101,9 @@ class cuda_model final : public model {
   device_memory frequencies_;   // of all rope tables
   std::vector<std::size_t> frequency_starts_;
 
-  capacity held_;
-  device_memory buffers_;  // inputs, arena, workspace, angles
-  struct places;           // in buffers_
-  std::unique_ptr<places> at_;
+  step_capacity held_;
+  device_memory buffers_;    // inputs, angles, arena, workspace
+  step_memory at_;           // in buffers_
   device_memory lists_;      // of the choices: requests, biases, histories, bans
   device_memory scratch_;    // rows of logits that rules change
   device_memory choices_;    // and alternatives
@@ -124,18 +113,21 @@ class cuda_model final : public model {
   struct captured {
     int uses = 0;
     cudaGraphExec_t graph = nullptr;
+    step_capacity needed;
+    const float* logits = nullptr;
   };
   std::map<std::size_t, captured> graphs_;
 
   // The step at hand.
-  std::vector<char> image_;
-  std::vector<piece> pieces_;
+  step_inputs in_;  // in at_.inputs
+  step_image image_;
   std::vector<std::vector<decode_part>> parts_;  // per window
   std::vector<query_tile> tiles_;
   std::vector<std::uint32_t> tables_, table_starts_;
   std::vector<std::uint32_t> probed_;
   const float* logits_ = nullptr;
   std::size_t logit_rows_ = 0;
+  std::uint32_t* marks_ = nullptr;  // while experts are counted
   std::vector<device_request> requests_;
   std::vector<bias_entry> biases_;
   std::vector<history_entry> histories_;

@@ -8,6 +8,7 @@
 #include "kernel/program/names.hpp"
 #include "ops/activation/activation_cuda.hpp"
 #include "ops/backends/cuda/native_launch.hpp"
+#include "ops/backends/cuda/prepare.hpp"
 #include "ops/backends/cuda/status.hpp"
 #include "ops/elementwise/elementwise_cuda.hpp"
 #include "ops/linear/linear_cuda.hpp"
@@ -375,9 +376,17 @@ class compiler {
     const auto& attrs = *op.attrs_as_RouterAttrs();
     const device_router rule{attrs.top_k(), attrs.score() == program::RouterScore::sigmoid,
                              attrs.norm() == program::RouterNorm::sum, attrs.norm_power(), attrs.scale()};
-    push(op, [x = input(op, 0), weights = output(op, 0), experts = output(op, 1), rule](const step_frame& f) {
+    const std::size_t first_mark = out_.expert_marks;
+    out_.routers.push_back(input(op, 0).width);
+    out_.expert_marks += input(op, 0).width;
+    push(op, [x = input(op, 0), weights = output(op, 0), experts = output(op, 1), rule,
+              first_mark](const step_frame& f) {
       router_cuda(f.stream, weights.out(f), experts.integers(f), x.in(f),
                   x.of_logit_rows ? nullptr : f.tables.positions, rule);
+      if (f.expert_marks != nullptr) {
+        const auto chosen = experts.integers(f);
+        mark_chosen(f.stream, f.expert_marks + first_mark, chosen.data, chosen.rows * chosen.width);
+      }
     });
   }
 

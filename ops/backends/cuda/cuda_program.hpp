@@ -40,7 +40,9 @@ struct cuda_program {
   std::vector<rope_frequency_set> rope_tables;
   std::vector<tensor_life> tensors;
   std::vector<named_tensor> probes;
-  std::vector<std::size_t> states;  // of native ops: where each begins in a slot, in floats
+  std::vector<std::size_t> routers;  // experts of each
+  std::size_t expert_marks = 0;      // of all together
+  std::vector<std::size_t> states;   // of native ops: where each begins in a slot, in floats
   std::uint32_t logits = 0;
   std::size_t vocabulary = 0;
   std::size_t kv_numbers = 0;                // per token, bf16

@@ -4,6 +4,7 @@
 #include <exception>
 
 #include "kernel/program/names.hpp"
+#include "ops/device/native_workspace.hpp"
 
 namespace troupe::ops::cuda {
 namespace {
@@ -45,13 +46,15 @@ result<std::unique_ptr<native_launch>> native_launch::make(const program::Progra
   return made;
 }
 
-std::size_t native_launch::workspace(std::size_t rows, std::size_t sequences) const {
-  if (op_->workspace == nullptr) return 0;
-  return op_->workspace(&use_->table(), rows, static_cast<std::uint32_t>(sequences), 1);
+std::size_t native_launch::workspace(std::size_t rows, std::size_t sequences) {
+  const auto bytes = workspace_of(*op_, *use_, where_, rows, static_cast<std::uint32_t>(sequences), 1);
+  refused_ = bytes ? std::string() : bytes.error().text;
+  return bytes ? *bytes : 0;
 }
 
 result<void> native_launch::launch(const step_frame& f, std::size_t rows, bool of_logit_rows,
                                    std::span<void* const> inputs, std::span<void* const> outputs) {
+  if (!refused_.empty()) return fail(error_code::internal, "{}", refused_);
   place(use_->inputs(), inputs, rows);
   place(use_->outputs(), outputs, rows);
   troupe_native_step step = {};

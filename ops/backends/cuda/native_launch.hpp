@@ -23,7 +23,8 @@ class native_launch {
                                                      const std::vector<checkpoint::bound_weight>& bound,
                                                      weight_store& weights, std::size_t first_state);
 
-  std::size_t workspace(std::size_t rows, std::size_t sequences) const;
+  // Of the step that is launched next, or one that is planned. What an op refuses to tell, launch() reports.
+  std::size_t workspace(std::size_t rows, std::size_t sequences);
   // Error: internal, with the op and its own words.
   result<void> launch(const step_frame& f, std::size_t rows, bool of_logit_rows,
                       std::span<void* const> inputs, std::span<void* const> outputs);
@@ -35,6 +36,7 @@ class native_launch {
   std::string where_;
   std::unique_ptr<program::native_use> use_;
   std::size_t first_state_ = 0;
+  std::string refused_;  // why the last workspace was not told
 };
 
 }  // namespace troupe::ops::cuda

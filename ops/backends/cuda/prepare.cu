@@ -17,7 +17,16 @@ __global__ void point(float** const* tables, float* base, const std::uint32_t* s
     tables[blockIdx.x][s] = base + slots[s] * stride + starts[blockIdx.x];
 }
 
+__global__ void mark(std::uint32_t* marks, const std::int32_t* chosen, std::size_t count) {
+  const std::size_t i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (i < count && chosen[i] >= 0) marks[chosen[i]] = 1;
+}
+
 }  // namespace
+
+void mark_chosen(cudaStream_t stream, std::uint32_t* marks, const std::int32_t* chosen, std::size_t count) {
+  if (count > 0) mark<<<static_cast<unsigned>((count + 255) / 256), 256, 0, stream>>>(marks, chosen, count);
+}
 
 void resolve_tokens(cudaStream_t stream, std::int32_t* ids, const std::int32_t* sources,
                     const std::int32_t* earlier, std::size_t tokens) {

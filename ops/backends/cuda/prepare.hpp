@@ -14,4 +14,7 @@ void resolve_tokens(cudaStream_t stream, std::int32_t* ids, const std::int32_t* 
 void point_to_states(cudaStream_t stream, float** const* tables, float* base, const std::uint32_t* slots,
                      std::size_t stride, const std::size_t* starts, std::size_t count, std::size_t sequences);
 
+// marks[chosen[i]] = 1 for each of `count` that is not negative.
+void mark_chosen(cudaStream_t stream, std::uint32_t* marks, const std::int32_t* chosen, std::size_t count);
+
 }  // namespace troupe::ops::cuda

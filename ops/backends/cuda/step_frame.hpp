@@ -32,6 +32,8 @@ struct step_frame {
   };
   std::vector<part_list> parts;  // per window of the Program
   std::size_t tile_count = 0;    // prefill tiles
+  std::uint32_t* expert_marks =
+      nullptr;  // per router, per expert: set where one is chosen; null = not asked for
   float* const* const* states =
       nullptr;  // per state of the Program's native ops: [S] pointers; all on the device
   std::vector<device_floats> cosines, sines;  // per rope table

@@ -52,7 +52,16 @@ class stager {
       if (one.free != nullptr) cudaEventDestroy(one.free);
   }
 
-  // At most stage_bytes from the host to the device: to `direct`, or, if that is null, to a buffer that `convert` reads.
+  // Numbers that `make` writes, at most stage_bytes of them: to `direct`, or, if that is null, to a buffer that `convert` reads.
+  template <class Make, class Convert>
+  result<void> make(const Make& make_at, void* direct, const Convert& convert) {
+    void* to = direct != nullptr ? direct : buffers_[0].device.as<void>();
+    make_at(to);
+    if (direct == nullptr) convert(to);
+    return ok(cudaGetLastError(), "making weights up");
+  }
+
+  // At most stage_bytes from the host to the device, likewise.
   template <class Convert>
   result<void> pass(const std::byte* from, std::uint64_t bytes, void* direct, const Convert& convert) {
     auto& one = buffers_[turn_];
@@ -166,54 +175,72 @@ result<void> weight_store::write_pointers(cudaStream_t stream, const place& wher
             "cudaMemcpyAsync of pointers");
 }
 
-result<void> weight_store::load(cudaStream_t stream, const progress& tell) {
-  if (auto done = range_.map(next_); !done) return done;
-  auto stage = stager::open(stream);
-  if (!stage) return fail(std::move(stage.error()));
-  std::uint64_t total = 0, done_bytes = 0;
+std::uint64_t weight_store::stored_bytes() const {
+  std::uint64_t total = 0;
   for (const auto& [key, where] : places_) {
     const auto& bound = (*bound_)[key.first];
     total += bound.planes.size() * bound.rows * bound.columns * program::size_of(bound.dtype);
   }
+  return total;
+}
+
+// Fills plane `plane` of a weight in pieces that the stage holds; `tell` hears the bytes of each.
+template <class Stage, class Tell>
+result<void> weight_store::fill(Stage& stage, cudaStream_t stream, std::uint32_t weight, form as,
+                                const place& where, std::size_t plane, const Tell& tell) {
+  const auto& bound = (*bound_)[weight];
+  const auto dtype = stored_form(bound.dtype);
+  const std::uint64_t element = program::size_of(bound.dtype);
+  const std::uint64_t unit = as == form::int8 ? bound.columns : 1;  // numbers that stay together
+  if (unit * element > stage_bytes)
+    return fail(error_code::unsupported,
+                "weight {}: rows of {} numbers, the cuda backend loads up to {} bytes of one at once",
+                program_->weights()->Get(weight)->name()->str(), bound.columns, stage_bytes);
+  const std::uint64_t step = stage_bytes / (unit * element) * unit, numbers = bound.rows * bound.columns;
+  char* to = range_.data() + where.data + plane * where.stride;
+  auto* scales = reinterpret_cast<float*>(range_.data() + where.scales + plane * where.scale_stride);
+  const bool as_it_is = as == form::stored || (as == form::bf16 && dtype == stored_as::bf16) ||
+                        (as == form::f32 && dtype == stored_as::f32);
+  for (std::uint64_t first = 0; first < numbers; first += step) {
+    const std::uint64_t count = std::min(step, numbers - first);
+    const auto convert = [&](const void* from) {
+      if (as == form::bf16)
+        return to_bf16(stream, reinterpret_cast<__nv_bfloat16*>(to) + first, from, dtype, count);
+      if (as == form::f32) return to_f32(stream, reinterpret_cast<float*>(to) + first, from, dtype, count);
+      to_int8(stream, reinterpret_cast<std::int8_t*>(to) + first, scales + first / bound.columns, from, dtype,
+              count / bound.columns, bound.columns);
+    };
+    const auto make = [&](void* at) {
+      make_up(stream, static_cast<__nv_bfloat16*>(at), *bound.synthetic, plane, first, count);
+    };
+    void* direct = as_it_is ? to + first * element : nullptr;
+    auto passed = bound.synthetic
+                      ? stage.make(make, direct, convert)
+                      : stage.pass(bound.planes[plane] + first * element, count * element, direct, convert);
+    if (!passed) return passed;
+    tell(count * element);
+  }
+  return {};
+}
+
+result<void> weight_store::load(cudaStream_t stream, const progress& tell) {
+  if (auto done = range_.map(next_); !done) return done;
+  auto stage = stager::open(stream);
+  if (!stage) return fail(std::move(stage.error()));
+  const std::uint64_t total = stored_bytes();
+  std::uint64_t done_bytes = 0;
+  const auto passed = [&](std::uint64_t bytes) {
+    done_bytes += bytes;
+    if (tell) tell(done_bytes, total);
+  };
   for (const auto& [key, where] : places_) {
-    const auto& bound = (*bound_)[key.first];
-    const form as = key.second;
-    const auto dtype = stored_form(bound.dtype);
-    const std::uint64_t element = program::size_of(bound.dtype);
-    const std::uint64_t unit = as == form::int8 ? bound.columns : 1;  // numbers that stay together
-    if (unit * element > stage_bytes)
-      return fail(error_code::unsupported,
-                  "weight {}: rows of {} numbers, the cuda backend loads up to {} bytes of one at once",
-                  program_->weights()->Get(key.first)->name()->str(), bound.columns, stage_bytes);
-    const std::uint64_t step = stage_bytes / (unit * element) * unit, numbers = bound.rows * bound.columns;
-    for (std::size_t plane = 0; plane < bound.planes.size(); ++plane) {
-      char* to = range_.data() + where.data + plane * where.stride;
-      auto* scales = reinterpret_cast<float*>(range_.data() + where.scales + plane * where.scale_stride);
-      const bool as_it_is = as == form::stored || (as == form::bf16 && dtype == stored_as::bf16) ||
-                            (as == form::f32 && dtype == stored_as::f32);
-      for (std::uint64_t first = 0; first < numbers; first += step) {
-        const std::uint64_t count = std::min(step, numbers - first);
-        const auto convert = [&](const void* from) {
-          if (as == form::bf16)
-            return to_bf16(stream, reinterpret_cast<__nv_bfloat16*>(to) + first, from, dtype, count);
-          if (as == form::f32)
-            return to_f32(stream, reinterpret_cast<float*>(to) + first, from, dtype, count);
-          to_int8(stream, reinterpret_cast<std::int8_t*>(to) + first, scales + first / bound.columns, from,
-                  dtype, count / bound.columns, bound.columns);
-        };
-        void* direct = as_it_is ? to + first * element : nullptr;
-        if (auto passed =
-                stage->pass(bound.planes[plane] + first * element, count * element, direct, convert);
-            !passed)
-          return passed;
-        done_bytes += count * element;
-        if (tell) tell(done_bytes, total);
-      }
-    }
+    const std::size_t planes = (*bound_)[key.first].planes.size();
+    for (std::size_t plane = 0; plane < planes; ++plane)
+      if (auto done = fill(*stage, stream, key.first, key.second, where, plane, passed); !done) return done;
     if (where.pointers != 0)
-      if (auto written = write_pointers(stream, where, bound.planes.size(), false); !written) return written;
+      if (auto written = write_pointers(stream, where, planes, false); !written) return written;
     if (where.scale_pointers != 0)
-      if (auto written = write_pointers(stream, where, bound.planes.size(), true); !written) return written;
+      if (auto written = write_pointers(stream, where, planes, true); !written) return written;
   }
   return ok(cudaStreamSynchronize(stream), "loading of weights");
 }

@@ -1,7 +1,7 @@
 // A model's weights on the device: places are given while the Program is compiled, at addresses that stay; then all is loaded at once.
 //
 // Matrices become bf16, or int8 with a scale per row where the Program allows it and int8 is wanted; vectors f32; what native ops get
-// stays as the checkpoint stores it. A weight that is used in two forms is there twice.
+// stays as the checkpoint stores it. A weight that is used in two forms is there twice. Made-up weights are made on the device.
 #pragma once
 
 #include <functional>
@@ -53,6 +53,10 @@ class weight_store {
   weight_store() = default;
   place& at(std::uint32_t weight, form as, bool with_pointers);
   std::uint64_t take(std::uint64_t bytes);
+  std::uint64_t stored_bytes() const;
+  template <class Stage, class Tell>
+  result<void> fill(Stage& stage, cudaStream_t stream, std::uint32_t weight, form as, const place& where,
+                    std::size_t plane, const Tell& tell);
   result<void> write_pointers(cudaStream_t stream, const place& where, std::size_t planes, bool scales);
 
   const program::Program* program_ = nullptr;

@@ -69,6 +69,25 @@ TEST_F(CudaModel, AgreesWithThePlainOperations) {
   }
 }
 
+TEST_F(CudaModel, MakesUpTheWeightsThatTheHostMakesUp) {
+  for (const auto& source : {tiny::make(), test::every_op::make()}) {
+    const auto program = program::verify(tiny::bytes(source));
+    ASSERT_TRUE(program) << program.error().text;
+    reference_backend_ = *cpu::open({1, true, 256, 8192});
+    backend_ = *cuda::open(small);
+    auto made = reference_backend_->load(*program, checkpoint::weights::synthetic(3));
+    ASSERT_TRUE(made) << made.error().text;
+    reference_ = std::move(*made);
+    made = backend_->load(*program, checkpoint::weights::synthetic(3));
+    ASSERT_TRUE(made) << made.error().text;
+    model_ = std::move(*made);
+    const auto tokens = random_tokens(30, 4);
+    EXPECT_CLOSE(logits_of(*model_, {{0, tokens}}), logits_of(*reference_, {{0, tokens}}), 2e-2);
+    model_.reset();
+    reference_.reset();
+  }
+}
+
 TEST_F(CudaModel, Int8IsNearThePlainOperations) {
   auto source = tiny::make();
   for (auto& weight : source.weights) weight->quantizable = weight->shape.size() == 3;
