@@ -33,7 +33,7 @@ struct synth_command {
 constexpr const char* tokenizer_files[] = {"tokenizer.json", "tokenizer_config.json",
                                            "special_tokens_map.json", "generation_config.json"};
 
-result<void> copy_file(const fs::path& from, const fs::path& to) {
+result<void> copy_to(const fs::path& from, const fs::path& to) {
   std::error_code code;
   fs::copy_file(from, to, code);
   if (code) return fail(error_code::not_found, "{}: cannot be copied: {}", from.string(), code.message());
@@ -61,10 +61,10 @@ result<void> write_folder(const synth_command& c, const fs::path& tokenizer) {
     return fail(error_code::invalid_request, "--out {}: is there already; nothing was written", c.out);
   fs::create_directories(out, code);
   if (code) return fail(error_code::not_found, "--out {}: cannot be created: {}", c.out, code.message());
-  if (auto done = copy_file(c.config, out / "config.json"); !done) return done;
+  if (auto done = copy_to(c.config, out / "config.json"); !done) return done;
   for (const char* name : tokenizer_files)
     if (fs::exists(tokenizer / name, code))
-      if (auto done = copy_file(tokenizer / name, out / name); !done) return done;
+      if (auto done = copy_to(tokenizer / name, out / name); !done) return done;
   std::ofstream seed(out / checkpoint::synthetic_name);
   seed << fmt::format("{{\"seed\": {}}}\n", c.seed);
   seed.close();

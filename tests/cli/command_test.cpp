@@ -490,6 +490,37 @@ TEST(Check, WithoutReferenceOutputsChecksTheFolderItself) {
   EXPECT_EQ(v.at("groups").as_array().size(), 4U);
 }
 
+// The seed decides every number, on the CPU as on a GPU.
+TEST(Synth, TheSameSeedMakesTheSameModel) {
+  const auto said = [](const char* seed) {
+    const auto o =
+        run_troupe({"synth", "--config", mixtral + "/config.json", "--device", "cpu", "--seed", seed});
+    EXPECT_EQ(o.status, 0) << o.err;
+    return o.out.substr(o.out.find("seed "));
+  };
+  EXPECT_EQ(said("1"), said("1"));
+  EXPECT_NE(said("1"), said("2"));
+}
+
+TEST(Synth, WritesAFolderThatCheckTakes) {
+  const test::temp_folder folder;
+  const auto out = (folder.path() / "made").string();
+  const auto o = run_troupe({"synth", "--config", mixtral + "/config.json", "--out", out});
+  EXPECT_EQ(o.status, 0) << o.err;
+  EXPECT_FALSE(std::filesystem::exists(out + "/model.safetensors"));
+  EXPECT_EQ(run_troupe({"check", out}).status, 0);
+  expect_error(run_troupe({"synth", "--config", mixtral + "/config.json", "--out", out}), 2,
+               "is there already");
+}
+
+TEST(Synth, MistakesAreExplained) {
+  expect_error(run_troupe({"synth", "--config", "/no/such.json"}), 2, "/no/such.json");
+  expect_error(
+      run_troupe({"synth", "--config", mixtral + "/config.json", "--device", "cpu", "--weights", "int8"}), 1,
+      "device.weights");
+  EXPECT_EQ(run_troupe({"synth"}).status, 2);
+}
+
 TEST(Check, MistakesAreExplained) {
   expect_error(run_troupe({"check", mixtral, "--module", "/no/such.so"}), 2, "/no/such.so");
   expect_error(run_troupe({"check", mixtral, "--goldens", "/no/such/folder"}), 2,

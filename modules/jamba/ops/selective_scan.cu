@@ -73,6 +73,102 @@ __global__ void __launch_bounds__(threads) scan(operands o) {
   }
 }
 
+// Chunks: the rows of a sequence are cut into pieces, one for each warp. A piece's end follows from its beginning by
+// h_end = decay · h_begin + own: each warp computes decay and own (as if the state began with 0), takes its beginning from those before
+// it, and then computes its rows. Twice the work, and as many rows at once as there are warps.
+constexpr int chunk_warps = 16;
+constexpr unsigned chunk_rows = 32;  // of a warp at a time
+constexpr int channels = 32;         // of a block: a lane each
+constexpr int most_chunk_states = 16;
+constexpr float log2_of_e = 1.4426950408889634f;
+
+struct chunk_memory {
+  float ends[chunk_warps][most_chunk_states][channels];
+  float decays[chunk_warps][channels];  // sum of d
+  float carried[most_chunk_states][channels];
+};
+
+// One channel's part of a piece of rows.
+struct chunk_lane {
+  float a[most_chunk_states], h[most_chunk_states];  // a in powers of 2
+  float skip, dt_bias;
+  unsigned states;
+
+  // Rows [begin, end); tells the sum of d. `write`: their results too.
+  template <bool Write>
+  __device__ float pass(const operands& o, std::size_t begin, std::size_t end, unsigned channel, bool real) {
+    float total = 0;
+    row_values next;
+    next.fetch(o, begin, channel);
+    for (std::size_t row = begin; row < end; ++row) {
+      const row_values now = next;
+      if (row + 1 < end) next.fetch(o, row + 1, channel);
+      const float d = softplus(now.dt + dt_bias), drive = d * now.u;
+      const float *b = o.b + row * states, *c = o.c + row * states;
+      float sum = 0;
+      total += d;
+#pragma unroll
+      for (int s = 0; s < most_chunk_states; ++s) {
+        if (s >= static_cast<int>(states)) break;
+        h[s] = exp2f(a[s] * d) * h[s] + drive * b[s];
+        if (Write) sum += h[s] * c[s];
+      }
+      if (Write && real) o.y[row * o.n + channel] = (sum + skip * now.u) * (now.z / (1.0f + expf(-now.z)));
+    }
+    return total;
+  }
+};
+
+__global__ void __launch_bounds__(chunk_warps * 32) scan_chunks(operands o) {
+  __shared__ chunk_memory shared;
+  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, i = blockIdx.x * channels + lane;
+  const unsigned channel = min(i, o.n - 1);
+  const std::size_t first = o.sequence_rows[blockIdx.y], last = o.sequence_rows[blockIdx.y + 1];
+  if (first == last) return;
+  float* state = o.states[0][blockIdx.y];
+  chunk_lane own;
+  own.states = o.state_size;
+  own.skip = o.skip.at(channel);
+  own.dt_bias = o.dt_bias.at(channel);
+#pragma unroll
+  for (int s = 0; s < most_chunk_states; ++s) {
+    const bool there = s < static_cast<int>(o.state_size);
+    own.a[s] = there ? -expf(o.a_log.at(std::size_t{channel} * o.state_size + s)) * log2_of_e : 0.0f;
+    if (warp == 0) shared.carried[s][lane] = there ? state[std::size_t(s) * o.n + channel] : 0.0f;
+  }
+  for (std::size_t base = first; base < last; base += chunk_warps * chunk_rows) {
+    const std::size_t rows = min(last - base, std::size_t{chunk_warps} * chunk_rows);
+    const std::size_t each = (rows + chunk_warps - 1) / chunk_warps;
+    const std::size_t begin = base + warp * each, end = min(begin + each, base + rows);
+    if (end < base + rows) {  // others come behind
+#pragma unroll
+      for (int s = 0; s < most_chunk_states; ++s) own.h[s] = 0;
+      shared.decays[warp][lane] = own.pass<false>(o, begin, end, channel, false);
+#pragma unroll
+      for (int s = 0; s < most_chunk_states; ++s) shared.ends[warp][s][lane] = own.h[s];
+    }
+    __syncthreads();
+#pragma unroll
+    for (int s = 0; s < most_chunk_states; ++s) own.h[s] = shared.carried[s][lane];
+    if (begin < end) {
+      for (unsigned before = 0; before < warp; ++before) {
+        const float decay = shared.decays[before][lane];
+#pragma unroll
+        for (int s = 0; s < most_chunk_states; ++s)
+          own.h[s] = exp2f(own.a[s] * decay) * own.h[s] + shared.ends[before][s][lane];
+      }
+      own.pass<true>(o, begin, end, channel, i < o.n);
+    }
+    __syncthreads();
+    if (begin < end && end == base + rows)
+#pragma unroll
+      for (int s = 0; s < most_chunk_states; ++s) shared.carried[s][lane] = own.h[s];
+    __syncthreads();
+  }
+  if (warp != 0 || i >= o.n) return;
+  for (unsigned s = 0; s < o.state_size; ++s) state[std::size_t{s} * o.n + i] = shared.carried[s][lane];
+}
+
 }  // namespace
 
 void selective_scan::cuda(const troupe::sdk::native_step& s, void* stream) {
@@ -93,7 +189,10 @@ void selective_scan::cuda(const troupe::sdk::native_step& s, void* stream) {
                    states};
   const dim3 grid((n * lanes + threads - 1) / threads, static_cast<unsigned>(s.sequences()));
   auto* on = static_cast<cudaStream_t>(stream);
-  if (states <= 4 * lanes)
+  if (s.rows() > s.sequences() && states <= most_chunk_states)
+    scan_chunks<<<dim3((n + channels - 1) / channels, static_cast<unsigned>(s.sequences())), chunk_warps * 32,
+                  0, on>>>(o);
+  else if (states <= 4 * lanes)
     scan<4><<<grid, threads, 0, on>>>(o);
   else if (states <= 16 * lanes)
     scan<16><<<grid, threads, 0, on>>>(o);

@@ -219,7 +219,7 @@ TEST_F(CudaModel, TellsItsMemoryPlanAndRefusesWhatDoesNotFit) {
   options.step_tokens = 1u << 30;
   const auto refused = (*opened)->load(*program::verify(tiny::bytes(source)), files.open(), options);
   ASSERT_FALSE(refused);
-  EXPECT_THAT(refused.error().text, HasSubstr("does not fit"));
+  EXPECT_THAT(refused.error().text, HasSubstr("more than the device has"));
 }
 
 TEST(CudaBackend, SaysWhatIsMissingWhereThereIsNoDevice) {
