@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <caf/actor_cast.hpp>
+#include <memory>
 #include <utility>
 
 #include "actors/cache_manager/cache_manager.hpp"
@@ -66,17 +67,28 @@ pool_size pool_of(const pipeline_parts& parts) {
   return {static_cast<std::uint32_t>(cache.memory.bytes / block_bytes), block_bytes};
 }
 
-// The log says why a library is passed over.
-result<std::unique_ptr<ops::backend>> open_first(const std::vector<std::filesystem::path>& libraries,
-                                                 const ops::backend_options& wanted) {
-  for (std::size_t i = 0; i + 1 < libraries.size(); ++i) {
-    auto opened = ops::open_backend(libraries[i], wanted);
-    if (opened) return opened;
-    log::info("executor", "backend not used",
-              {{"library", libraries[i].string()}, {"reason", opened.error().text}});
+// The first library that can be opened; the log says why one is passed over. From then on it is that one: an executor that is started
+// again, because its device failed, does not go to a slower one in silence.
+class backend_choice {
+ public:
+  explicit backend_choice(std::vector<std::filesystem::path> libraries) : libraries_(std::move(libraries)) {}
+
+  result<std::unique_ptr<ops::backend>> open(const ops::backend_options& wanted) {
+    for (; !chosen_ && next_ + 1 < libraries_.size(); ++next_) {
+      auto opened = ops::open_backend(libraries_[next_], wanted);
+      chosen_ = opened.has_value();
+      if (opened) return opened;
+      log::info("executor", "backend not used",
+                {{"library", libraries_[next_].string()}, {"reason", opened.error().text}});
+    }
+    return ops::open_backend(libraries_[next_], wanted);
   }
-  return ops::open_backend(libraries.back(), wanted);
-}
+
+ private:
+  std::vector<std::filesystem::path> libraries_;
+  std::size_t next_ = 0;
+  bool chosen_ = false;
+};
 
 executor_options executor_of(const pipeline_parts& parts) {
   const auto pool = pool_of(parts);
@@ -84,9 +96,8 @@ executor_options executor_of(const pipeline_parts& parts) {
   options.backend.threads = parts.config.device.threads;
   options.backend.blocks = pool.blocks;
   options.backend.block_bytes = pool.block_bytes;
-  options.open_backend = [libraries = parts.backends](const ops::backend_options& wanted) {
-    return open_first(libraries, wanted);
-  };
+  options.open_backend = [choice = std::make_shared<backend_choice>(parts.backends)](
+                             const ops::backend_options& wanted) { return choice->open(wanted); };
   options.int8 = parts.config.device.weights == "int8";
   options.show_progress = parts.show_progress;
   options.max_sequences = parts.config.scheduler.max_sequences;
