@@ -46,22 +46,39 @@ T* put(const std::vector<T>& values) {
   return p;
 }
 
-// Seconds of one call: median of `runs`.
+cudaStream_t on = nullptr;  // what is timed goes there
+
+// Seconds of one call as a captured graph, as decode steps run: median of `runs`.
 double time_of(const std::function<void(int)>& run, int runs = 9) {
   cudaEvent_t begin, end;
   check(cudaEventCreate(&begin), "event");
   check(cudaEventCreate(&end), "event");
-  std::vector<float> all;
+  std::vector<cudaGraphExec_t> graphs;
+  check(cudaDeviceSynchronize(), "what is there before");
+  run(0);  // what is made once
+  check(cudaStreamSynchronize(on), "a first run");
   for (int i = 0; i < runs + 2; ++i) {
-    check(cudaEventRecord(begin), "record");
+    cudaGraph_t graph = nullptr;
+    check(cudaStreamBeginCapture(on, cudaStreamCaptureModeThreadLocal), "capture");
     run(i);
-    check(cudaEventRecord(end), "record");
+    check(cudaStreamEndCapture(on, &graph), "end of capture");
+    check(cudaGraphInstantiate(&graphs.emplace_back(), graph, 0), "graph");
+    check(cudaGraphDestroy(graph), "graph");
+  }
+  std::vector<float> all;
+  for (std::size_t i = 0; i < graphs.size(); ++i) {
+    check(cudaEventRecord(begin, on), "record");
+    check(cudaGraphLaunch(graphs[i], on), "launch");
+    check(cudaEventRecord(end, on), "record");
     check(cudaEventSynchronize(end), "a run");
     float ms = 0;
     check(cudaEventElapsedTime(&ms, begin, end), "elapsed");
     if (i >= 2) all.push_back(ms);
   }
   check(cudaGetLastError(), "a launch");
+  for (auto* graph : graphs) cudaGraphExecDestroy(graph);
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
   std::sort(all.begin(), all.end());
   return all[all.size() / 2] / 1e3;
 }
@@ -97,7 +114,7 @@ void bench_experts(const mixture& m, bool int8, const device_limits& limits) {
   }
   mlp.experts = m.experts;
   mlp.hidden = m.hidden;
-  for (const std::size_t rows : {1u, 2u, 4u, 8u, 16u, 32u, 64u, 256u, 1024u, 4096u}) {
+  for (const std::size_t rows : {1u, 2u, 4u, 8u, 16u, 32u, 64u, 128u, 256u, 512u, 1024u, 2048u, 8192u}) {
     std::mt19937 random(1);
     std::vector<std::vector<std::int32_t>> lists;
     std::vector<std::int32_t*> choices;
@@ -119,15 +136,27 @@ void bench_experts(const mixture& m, bool int8, const device_limits& limits) {
     auto* x = take<float>(rows * m.width);
     auto* y = take<float>(rows * m.width, false);
     auto* w = take<float>(rows * m.top_k);
+    const std::size_t usual = mlp.wide_from;
+    mlp.wide_from = 1;
     auto* workspace = take<char>(experts_workspace(rows, m.width, m.top_k, mlp), false);
-    const double s = time_of([&](int i) {
-      experts_cuda(nullptr, {y, rows, m.width}, {x, rows, m.width}, {w, rows, m.top_k},
-                   {choices[static_cast<std::size_t>(i)], rows, m.top_k}, mlp, workspace, limits);
-    });
-    char text[80];
-    std::snprintf(text, sizeof text, "experts %s %s, %zu rows", m.name, int8 ? "int8" : "bf16", rows);
-    row(text, s, touched * 3 * static_cast<double>(numbers) * (int8 ? 1 : 2),
-        6.0 * static_cast<double>(rows * m.top_k * numbers));
+    mlp.wide_from = usual;
+    for (const bool wide : {false, true}) {
+      const bool both = rows >= 128 && rows <= 1024;
+      if (!both && wide) continue;
+      if (both) mlp.wide_from = wide ? 1 : rows;
+      const double s = time_of([&](int i) {
+        experts_cuda(on, {y, rows, m.width}, {x, rows, m.width}, {w, rows, m.top_k},
+                     {choices[static_cast<std::size_t>(i)], rows, m.top_k}, mlp, workspace, limits);
+      });
+      mlp.wide_from = usual;
+      char text[80];
+      std::snprintf(text, sizeof text, "experts %s %s, %zu rows%s", m.name, int8 ? "int8" : "bf16", rows,
+                    !both  ? ""
+                    : wide ? ", wide"
+                           : ", tiles");
+      row(text, s, touched * 3 * static_cast<double>(numbers) * (int8 ? 1 : 2),
+          6.0 * static_cast<double>(rows * m.top_k * numbers));
+    }
     for (void* p :
          {static_cast<void*>(x), static_cast<void*>(y), static_cast<void*>(w), static_cast<void*>(workspace)})
       cudaFree(p);
@@ -157,11 +186,11 @@ void bench_linear(cuda::gemm& library, const device_limits& limits) {
     if (rows <= few_rows)
       tell("few", time_of([&](int i) {
              const device_linear one[] = {map(i)};
-             linear_few_cuda(nullptr, {x, rows, n}, one);
+             linear_few_cuda(on, {x, rows, n}, one);
            }));
-    tell("tiles", time_of([&](int i) { linear_tiles_cuda(nullptr, {half, rows, n}, map(i), limits); }));
+    tell("tiles", time_of([&](int i) { linear_tiles_cuda(on, {half, rows, n}, map(i), limits); }));
     tell("cuBLASLt", time_of([&](int i) {
-           if (auto done = library.multiply(nullptr, {y, rows, m}, {half, rows, n}, map(i).weight); !done)
+           if (auto done = library.multiply(on, {y, rows, m}, {half, rows, n}, map(i).weight); !done)
              std::fprintf(stderr, "%s\n", done.error().text.c_str());
          }));
     cudaFree(x);
@@ -178,6 +207,8 @@ void bench_attention(const device_limits& limits) {
   for (const auto& [sequences, length, rows] : {std::tuple{1u, 1024u, 1u},
                                                 {1u, 8192u, 1u},
                                                 {1u, 32768u, 1u},
+                                                {1u, 262144u, 1u},
+                                                {8u, 1024u, 1u},
                                                 {8u, 8192u, 1u},
                                                 {32u, 8192u, 1u},
                                                 {64u, 1024u, 1u},
@@ -210,15 +241,15 @@ void bench_attention(const device_limits& limits) {
     auto* partials =
         take<float>(std::max<std::size_t>(1, parts.size()) * shape.heads * (shape.head_dim + 2), false);
     const device_kv cache{pool, stride, 0, block_tokens};
-    const device_tables on{
+    const device_tables tables_there{
         put(positions), put(row_sequences),
         put(starts),    put(tables),
         put(parts),     put(std::vector<std::uint32_t>{static_cast<std::uint32_t>(parts.size())}),
         put(tiles)};
     const double s = time_of([&](int) {
-      attend_alone_cuda(nullptr, {y, all, width}, {q, all, width}, cache, on, shape, parts.size(), partials,
-                        limits);
-      attend_tiles_cuda(nullptr, {y, all, width}, {q, all, width}, cache, on, shape, tiles.size());
+      attend_alone_cuda(on, {y, all, width}, {q, all, width}, cache, tables_there, shape, parts.size(),
+                        partials, limits);
+      attend_tiles_cuda(on, {y, all, width}, {q, all, width}, cache, tables_there, shape, tiles.size());
     });
     char text[80];
     std::snprintf(text, sizeof text, "attention %u x %u positions, %u rows", sequences, length, rows);
@@ -236,13 +267,14 @@ int main() {
   cudaDeviceProp device = {};
   check(cudaGetDeviceProperties(&device, 0), "no CUDA device");
   const device_limits limits{device.multiProcessorCount, device.sharedMemPerBlockOptin};
+  check(cudaStreamCreateWithFlags(&on, cudaStreamNonBlocking), "cudaStreamCreate");
   std::size_t free = 0, total = 0;
   check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
   const std::size_t bytes = std::min(std::size_t{8} << 30, free / 2);
   {
     auto* data = take<std::uint32_t>(bytes / 4);
     auto* out = take<unsigned>(1);
-    const double s = time_of([&](int) { bench::read_all(data, bytes, out, limits.processors); });
+    const double s = time_of([&](int) { bench::read_all(data, bytes, out, limits.processors, on); });
     reads = static_cast<double>(bytes) / s;
     cudaFree(data);
   }
@@ -257,8 +289,7 @@ int main() {
     auto* b = take<__nv_bfloat16>(size * size);
     auto* c = take<float>(size * size, false);
     const double s = time_of([&](int) {
-      if (auto done =
-              (*library)->multiply(nullptr, {c, size, size}, {a, size, size}, {b, nullptr, size, size});
+      if (auto done = (*library)->multiply(on, {c, size, size}, {a, size, size}, {b, nullptr, size, size});
           !done)
         std::fprintf(stderr, "%s\n", done.error().text.c_str());
     });
@@ -269,10 +300,10 @@ int main() {
   }
   std::printf("%s: R %.2f TB/s, G %.0f TFLOP/s\n", device.name, reads / 1e12, operations / 1e12);
   bench_linear(**library, limits);
-  const mixture mixtral{"mixtral", 8, 2, 4096, 14336}, dbrx{"dbrx", 16, 4, 6144, 10752};
-  bench_experts(mixtral, false, limits);
-  bench_experts(mixtral, true, limits);
-  bench_experts(dbrx, false, limits);
+  const mixture mixtral{"mixtral", 8, 2, 4096, 14336}, dbrx{"dbrx", 16, 4, 6144, 10752},
+      jamba{"jamba", 16, 2, 4096, 14336};
+  for (const bool int8 : {false, true})
+    for (const auto& one : {mixtral, dbrx, jamba}) bench_experts(one, int8, limits);
   bench_attention(limits);
   return 0;
 }

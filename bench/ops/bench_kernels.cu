@@ -31,9 +31,10 @@ void fill_bf16(std::uint32_t* to, std::size_t words, std::uint32_t seed) {
   fill<<<1024, 256>>>(to, words, seed);
 }
 
-void read_all(const std::uint32_t* from, std::size_t bytes, unsigned* out, int processors) {
-  read<<<static_cast<unsigned>(processors) * 16, 512>>>(reinterpret_cast<const uint4*>(from),
-                                                        bytes / sizeof(uint4), out);
+void read_all(const std::uint32_t* from, std::size_t bytes, unsigned* out, int processors,
+              cudaStream_t stream) {
+  read<<<static_cast<unsigned>(processors) * 16, 512, 0, stream>>>(reinterpret_cast<const uint4*>(from),
+                                                                   bytes / sizeof(uint4), out);
 }
 
 }  // namespace troupe::bench

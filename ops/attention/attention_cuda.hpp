@@ -2,9 +2,9 @@
 // softmax and sums are f32.
 //
 // A row that is alone in its sequence (decode) is cut into ranges of positions that are computed side by side and then joined; how it is
-// cut depends on its position alone. Rows of a longer chunk (prefill) go through tensor-core tiles of 64 keys that begin at multiples of
-// 64 (online softmax as in arXiv 2205.14135), their weights rounded to bf16 before they meet the values. So a row's result depends neither
-// on other sequences nor on blocks, and on the cut of a prompt only by whether it stood alone.
+// cut depends on its position alone. Rows of a longer chunk (prefill) go through tensor-core tiles of 64 or 128 keys that begin at
+// multiples of that (online softmax as in arXiv 2205.14135), their weights rounded to bf16 before they meet the values. So a row's
+// result depends neither on other sequences nor on blocks, and on the cut of a prompt only by whether it stood alone.
 #pragma once
 
 #include <span>
@@ -15,7 +15,8 @@
 namespace troupe::ops {
 
 constexpr std::size_t widest_head = 256;  // Dh
-constexpr unsigned tile_queries = 64;     // rows · G of a tile
+constexpr unsigned tile_queries = 128;    // rows · G of a tile at most
+constexpr unsigned widest_group = 64;     // G that tiles serve
 
 // Where a layer keeps its numbers in a block: keys [K, B, Dh], then values [K, B, Dh], bf16.
 struct device_kv {

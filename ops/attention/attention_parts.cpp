@@ -7,8 +7,7 @@ namespace troupe::ops {
 std::uint32_t split_tokens(std::uint32_t length) {
   if (length <= 1024) return 128;
   if (length <= 4096) return 256;
-  if (length <= 16384) return 512;
-  return length <= 65536 ? 2048 : 4096;
+  return length <= 65536 ? 512 : 1024;
 }
 
 void add_decode_parts(std::vector<decode_part>& parts, std::uint32_t row, std::uint32_t first,
@@ -21,14 +20,14 @@ void add_decode_parts(std::vector<decode_part>& parts, std::uint32_t row, std::u
 
 std::uint32_t most_splits(std::uint32_t context) {
   std::uint32_t most = 1;
-  for (const std::uint32_t border : {1024u, 4096u, 16384u, 65536u, context})
+  for (const std::uint32_t border : {1024u, 4096u, 65536u, context})
     if (border <= context && border > 0)
       most = std::max(most, (border + split_tokens(border) - 1) / split_tokens(border));
   return most;
 }
 
 bool tiles_serve(const device_attention& shape, const device_kv& cache) {
-  return shape.head_dim % 8 == 0 && shape.heads / shape.kv_heads <= tile_queries &&
+  return shape.head_dim % 8 == 0 && shape.heads / shape.kv_heads <= widest_group &&
          cache.block_stride % 8 == 0 && cache.layer_offset % 8 == 0;
 }
 

@@ -37,6 +37,8 @@ __global__ void __launch_bounds__(warps* cuda::warp_size)
     row[r] = m - (of[r].end - of[r].rows);
     w[r] = static_cast<const char*>(of[r].weight) + std::size_t{row[r]} * n * Numbers::bytes;
   }
+  cuda::weight_stream<Numbers, Aligned, warp_rows> stream;
+  stream.begin(w, n);
   float sums[warp_rows][Count] = {};
   constexpr unsigned chunk = cuda::chunk_numbers(Count);
   for (unsigned begin = 0; begin < n; begin += chunk) {
@@ -44,9 +46,7 @@ __global__ void __launch_bounds__(warps* cuda::warp_size)
     __syncthreads();
     for (int t = 0; t < count; ++t) cuda::stage_row(staged + t * chunk, x + std::size_t(t) * n + begin, size);
     __syncthreads();
-    cuda::dot_chunk<Numbers, Aligned, warp_rows, Count>(w, staged, chunk, size, count, sums);
-    for (int r = 0; r < warp_rows; ++r)
-      w[r] = static_cast<const char*>(w[r]) + std::size_t{size} * Numbers::bytes;
+    stream.template dot<Count>(staged, chunk, begin, size, count, sums);
   }
 #pragma unroll
   for (int r = 0; r < warp_rows; ++r) {
@@ -109,6 +109,18 @@ __global__ void round_each(__nv_bfloat16* y, const float* x, std::size_t count) 
   for (std::size_t j = i; j < count; ++j) y[j] = __float2bfloat16(x[j]);
 }
 
+__global__ void round_and_permute(__nv_bfloat16* y, const float* x, std::size_t count) {
+  const std::size_t i = (std::size_t{blockIdx.x} * blockDim.x + threadIdx.x) * 4;
+  if (i >= count) return;
+  const std::size_t base = i & ~std::size_t{63};
+  const unsigned at = i & 63;
+  __nv_bfloat162 pair[2];
+  for (unsigned j = 0; j < 2; ++j)
+    pair[j] = __floats2bfloat162_rn(x[base + cuda::number_at(at + 2 * j)],
+                                    x[base + cuda::number_at(at + 2 * j + 1)]);
+  *reinterpret_cast<uint2*>(y + i) = *reinterpret_cast<const uint2*>(pair);
+}
+
 __global__ void add_to_rows(float* y, const float* bias, unsigned width, std::size_t count) {
   const std::size_t i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (i < count) y[i] += bias[i % width];
@@ -145,13 +157,15 @@ void linear_exact_cuda(cudaStream_t stream, device_inputs x, const device_linear
       static_cast<unsigned>(x.width), static_cast<unsigned>(map.weight.rows), static_cast<unsigned>(x.rows));
 }
 
-void to_bf16_cuda(cudaStream_t stream, __nv_bfloat16* y, device_inputs x) {
+void to_bf16_cuda(cudaStream_t stream, __nv_bfloat16* y, device_inputs x, bool for_int8) {
   const std::size_t count = x.rows * x.width;
-  if (count > 0) round_each<<<blocks_for(count, 1024), 256, 0, stream>>>(y, x.data, count);
+  if (count > 0)
+    (for_int8 ? round_and_permute : round_each)<<<blocks_for(count, 1024), 256, 0, stream>>>(y, x.data,
+                                                                                             count);
 }
 
 bool linear_tiles_fit(const device_matrix& weight) {
-  return weight.columns % (weight.int8() ? 16 : 8) == 0;
+  return weight.columns % (weight.int8() ? cuda::tile_depth : 8) == 0;
 }
 
 void linear_tiles_cuda(cudaStream_t stream, device_rows<const __nv_bfloat16> x, const device_linear& map,

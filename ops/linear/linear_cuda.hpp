@@ -4,7 +4,7 @@
 //   linear_few    T <= few_rows: each weight is read once, past the cache, for all rows. A row's result depends on x's row and
 //                 w's row alone.
 //   linear_tiles  tensor cores (mma.sync, compute capability 8.0 and later), sums in ascending n: a row's result depends
-//                 on x's row and w's row alone. Needs N to be a multiple of 8 (bf16) or 16 (int8).
+//                 on x's row and w's row alone. Needs N to be a multiple of 8 (bf16) or 64 (int8).
 //   cuBLASLt      ops/backends/cuda/gemm.hpp: the order of sums is the library's and may change with T.
 #pragma once
 
@@ -30,10 +30,10 @@ void linear_few_cuda(cudaStream_t stream, device_inputs x, std::span<const devic
 // on x's row and w's row alone. w bf16.
 void linear_exact_cuda(cudaStream_t stream, device_inputs x, const device_linear& map);
 
-// y = bf16(x)
-void to_bf16_cuda(cudaStream_t stream, __nv_bfloat16* y, device_inputs x);
+// y = bf16(x); for products with int8 in the order that they want within each 64 of a row (N a multiple of 64).
+void to_bf16_cuda(cudaStream_t stream, __nv_bfloat16* y, device_inputs x, bool for_int8 = false);
 
-// x [T, N] bf16, aligned to 16 bytes
+// x [T, N] bf16, aligned to 16 bytes, for the kind of map.weight
 void linear_tiles_cuda(cudaStream_t stream, device_rows<const __nv_bfloat16> x, const device_linear& map,
                        const device_limits& limits);
 bool linear_tiles_fit(const device_matrix& weight);

@@ -6,6 +6,9 @@
 // mma.sync m16n8k16 with f32 accumulators, fed by ldmatrix from shared memory that cp.async fills some stages ahead; rows of 128
 // bytes whose 16-byte pieces are permuted by the row's number, so that no two of eight rows meet in a bank. A block of 8 warps makes
 // 128 rows (gated: 64 of each matrix) by `Columns`. Each number is a sum in ascending k, whatever the tile and the company.
+//
+// int8 becomes bf16 in registers, 16 numbers of a row in a lane. So the numbers of b (and of the hidden result) stand in another order
+// within each 64 of a row: `permuted`; K is a multiple of 64. In narrow tiles two warps share rows and take half of each 64 of k.
 #pragma once
 
 #include "ops/device/cuda_math.cuh"
@@ -38,11 +41,14 @@ constexpr int tile_depth = 64;  // of k
 constexpr int tile_threads = 256;
 constexpr int row_bytes = tile_depth * 2;
 
-__host__ __device__ constexpr int stages_for(int columns) {
-  return columns >= 128 ? 3 : 4;
+__host__ __device__ constexpr int stages_for(int columns, bool int8) {
+  return int8 ? (columns >= 64 ? 4 : 6) : columns >= 128 ? 3 : 4;
 }
-__host__ __device__ constexpr int tile_bytes(int columns) {
-  return stages_for(columns) * (tile_rows + columns) * row_bytes;
+__host__ __device__ constexpr int weight_bytes(bool int8) {  // of a stage
+  return tile_rows * tile_depth * (int8 ? 1 : 2);
+}
+__host__ __device__ constexpr int tile_bytes(int columns, bool int8) {
+  return stages_for(columns, int8) * (weight_bytes(int8) + columns * row_bytes);
 }
 
 __device__ inline unsigned shared_address(const void* p) {
@@ -84,18 +90,28 @@ __device__ inline unsigned piece_at(unsigned row, unsigned piece) {
   return row * row_bytes + ((piece ^ (row & 7)) << 4);
 }
 
-// Two bf16 of two int8 numbers.
-__device__ inline unsigned bf16_pair(std::uint32_t word, int first) {
-  const float low = static_cast<float>(static_cast<std::int8_t>(word >> (8 * first)));
-  const float high = static_cast<float>(static_cast<std::int8_t>(word >> (8 * first + 8)));
-  return (__float_as_uint(low) >> 16) | (__float_as_uint(high) & 0xffff0000u);
+// Where number k of a row of b stands in it, for int8.
+__host__ __device__ constexpr unsigned permuted(unsigned k) {
+  return (k & ~63u) | (k >> 2 & 3) << 4 | (k & 1) << 3 | (k >> 4 & 3) << 1 | (k >> 1 & 1);
+}
+// The number that stands at `at`.
+__host__ __device__ constexpr unsigned number_at(unsigned at) {
+  return (at & ~63u) | (at >> 1 & 3) << 4 | (at >> 4 & 3) << 2 | (at & 1) << 1 | (at >> 3 & 1);
+}
+// Two bf16 of the even bytes of four int8 numbers, exactly: 128 + the low bits, less 128 or, for a negative one, 256.
+__device__ inline unsigned widen_pair(std::uint32_t word) {
+  const unsigned low = (word & 0x007f007fu) | 0x43004300u, origin = (word & 0x00800080u) | 0x43004300u;
+  const __nv_bfloat162 pair = __hsub2(*reinterpret_cast<const __nv_bfloat162*>(&low),
+                                      *reinterpret_cast<const __nv_bfloat162*>(&origin));
+  return *reinterpret_cast<const unsigned*>(&pair);
 }
 
 template <tile_form Form, int Columns, bool Int8>
 __global__ void __launch_bounds__(tile_threads) tiles(tile_job job) {
-  constexpr int stages = stages_for(Columns);
+  constexpr int stages = stages_for(Columns, Int8);
   constexpr int b_loads = (Columns * 8 + tile_threads - 1) / tile_threads;
-  constexpr int column_tiles = Columns / 16;  // of 8 columns, in each warp
+  constexpr bool halved = Int8 && Columns <= 32;  // two warps share rows and columns, and halve k
+  constexpr int column_tiles = halved ? Columns / 8 : Columns / 16;  // of 8 columns, in each warp
   constexpr unsigned own_rows = Form == tile_form::gated ? tile_rows / 2 : tile_rows;
   extern __shared__ __align__(128) char memory[];
 
@@ -128,9 +144,9 @@ __global__ void __launch_bounds__(tile_threads) tiles(tile_job job) {
   const unsigned thread = threadIdx.x, lane = thread % warp_size, warp = thread / warp_size;
   const unsigned warp_row = warp & 3, warp_column = warp >> 2;
   const unsigned shared = shared_address(memory);
-  const auto a_stage = [&](unsigned s) { return shared + s * (tile_rows * row_bytes); };
+  const auto a_stage = [&](unsigned s) { return shared + s * weight_bytes(Int8); };
   const auto b_stage = [&](unsigned s) {
-    return shared + stages * (tile_rows * row_bytes) + s * (Columns * row_bytes);
+    return shared + stages * weight_bytes(Int8) + s * (Columns * row_bytes);
   };
 
   // What each thread fetches: row thread / 8 + 32 i (int8: thread / 4 + 64 i), one piece of it.
@@ -170,35 +186,33 @@ __global__ void __launch_bounds__(tile_threads) tiles(tile_job job) {
                  live ? 16 : 0);
     }
   };
-  const auto fetch_a = [&](unsigned step, unsigned stage) {  // bf16
-    const unsigned at = step * tile_depth + thread % 8 * 8;
+  const auto fetch_a = [&](unsigned step, unsigned stage) {
+    const unsigned at = step * tile_depth + thread % lanes_of_row * numbers_of_load;
 #pragma unroll
     for (int i = 0; i < a_loads; ++i) {
-      const unsigned r = thread / 8 + i * (tile_threads / 8);
+      const unsigned r = thread / lanes_of_row + i * (tile_threads / lanes_of_row);
       const bool live = a_live[i] && at < job.k;
-      copy_ahead(a_stage(stage) + piece_at(r, thread % 8),
-                 live ? a_from[i] + std::size_t{step} * row_bytes : a_from[i], live ? 16 : 0);
+      copy_ahead(a_stage(stage) + (Int8 ? r * tile_depth + thread % 4 * 16 : piece_at(r, thread % 8)),
+                 live ? a_from[i] + std::size_t{step} * tile_depth * element : a_from[i], live ? 16 : 0);
     }
   };
-  uint4 held[a_loads];
-  const auto read_a = [&](unsigned step) {  // int8
-    const unsigned at = step * tile_depth + thread % 4 * 16;
-#pragma unroll
-    for (int i = 0; i < a_loads; ++i)
-      held[i] =
-          a_live[i] && at < job.k ? load_once(a_from[i] + std::size_t{step} * tile_depth) : uint4{0, 0, 0, 0};
+  // The warp's first row of each 16 that it multiplies.
+  const auto slab_of = [&](unsigned i) {
+    return Form == tile_form::gated ? i * own_rows + warp_row * 16 : warp_row * 32 + i * 16;
   };
-  const auto store_a = [&](unsigned stage) {
+  std::uint32_t held[2][2][halved ? 2 : 4];  // int8: a lane's numbers of a stage, of rows lane / 4 and + 8
+  const auto hold_a = [&](unsigned stage) {
 #pragma unroll
-    for (int i = 0; i < a_loads; ++i) {
-      const unsigned r = thread / 4 + i * (tile_threads / 4);
-      const uint4 v = held[i];
-      const uint4 first{bf16_pair(v.x, 0), bf16_pair(v.x, 2), bf16_pair(v.y, 0), bf16_pair(v.y, 2)};
-      const uint4 second{bf16_pair(v.z, 0), bf16_pair(v.z, 2), bf16_pair(v.w, 0), bf16_pair(v.w, 2)};
-      char* to = memory + stage * (tile_rows * row_bytes);
-      *reinterpret_cast<uint4*>(to + piece_at(r, thread % 4 * 2)) = first;
-      *reinterpret_cast<uint4*>(to + piece_at(r, thread % 4 * 2 + 1)) = second;
-    }
+    for (unsigned i = 0; i < 2; ++i)
+#pragma unroll
+      for (unsigned half = 0; half < 2; ++half) {
+        const char* from = memory + stage * weight_bytes(Int8) +
+                           (slab_of(i) + lane / 4 + half * 8) * tile_depth + lane % 4 * 16;
+        if constexpr (halved)
+          *reinterpret_cast<uint2*>(held[i][half]) = *reinterpret_cast<const uint2*>(from + warp_column * 8);
+        else
+          *reinterpret_cast<uint4*>(held[i][half]) = *reinterpret_cast<const uint4*>(from);
+      }
   };
 
   float sums[2][column_tiles][4] = {};
@@ -206,12 +220,7 @@ __global__ void __launch_bounds__(tile_threads) tiles(tile_job job) {
   for (int s = 0; s < stages - 1; ++s) {
     if (s < static_cast<int>(steps)) {
       fetch_b(s, s);
-      if constexpr (Int8) {
-        read_a(s);
-        store_a(s);
-      } else {
-        fetch_a(s, s);
-      }
+      fetch_a(s, s);
     }
     close_group();
   }
@@ -221,23 +230,28 @@ __global__ void __launch_bounds__(tile_threads) tiles(tile_job job) {
     const unsigned ahead = step + stages - 1, stage_ahead = ahead % stages;
     if (ahead < steps) {
       fetch_b(ahead, stage_ahead);
-      if constexpr (Int8)
-        read_a(ahead);
-      else
-        fetch_a(ahead, stage_ahead);
+      fetch_a(ahead, stage_ahead);
     }
     close_group();
     const unsigned stage = step % stages;
+    if constexpr (Int8) hold_a(stage);
 #pragma unroll
-    for (unsigned k = 0; k < tile_depth / 16; ++k) {
+    for (unsigned turn = 0; turn < (halved ? 2 : tile_depth / 16); ++turn) {
+      const unsigned k = halved ? warp_column * 2 + turn : turn;
       unsigned of_a[2][4];
 #pragma unroll
       for (unsigned i = 0; i < 2; ++i) {
-        const unsigned slab =
-            Form == tile_form::gated ? i * own_rows + warp_row * 16 : warp_row * 32 + i * 16;
-        load_matrices(of_a[i], a_stage(stage) + piece_at(slab + lane % 16, k * 2 + lane / 16));
+        if constexpr (Int8) {
+#pragma unroll
+          for (unsigned half = 0; half < 2; ++half) {
+            of_a[i][half] = widen_pair(held[i][half][turn]);
+            of_a[i][half + 2] = widen_pair(held[i][half][turn] >> 8);
+          }
+        } else {
+          load_matrices(of_a[i], a_stage(stage) + piece_at(slab_of(i) + lane % 16, k * 2 + lane / 16));
+        }
       }
-      const unsigned own = warp_column * (Columns / 2);
+      const unsigned own = halved ? 0 : warp_column * (Columns / 2);
       if constexpr (column_tiles == 1) {
         unsigned b0, b1;
         load_two_matrices(b0, b1, b_stage(stage) + piece_at(own + lane % 8, k * 2 + lane / 8 % 2));
@@ -257,8 +271,21 @@ __global__ void __launch_bounds__(tile_threads) tiles(tile_job job) {
         }
       }
     }
-    if constexpr (Int8)
-      if (ahead < steps) store_a(stage_ahead);
+  }
+  if constexpr (halved) {  // the second half of k joins the first
+    wait_groups<0>();
+    __syncthreads();
+    float* other = reinterpret_cast<float*>(memory) + (warp_row * warp_size + lane);
+    constexpr unsigned apart = 4 * warp_size;
+    if (warp_column == 1)
+#pragma unroll
+      for (int i = 0; i < 2 * column_tiles * 4; ++i)
+        other[i * apart] = sums[i / (column_tiles * 4)][i / 4 % column_tiles][i % 4];
+    __syncthreads();
+    if (warp_column == 1) return;
+#pragma unroll
+    for (int i = 0; i < 2 * column_tiles * 4; ++i)
+      sums[i / (column_tiles * 4)][i / 4 % column_tiles][i % 4] += other[i * apart];
   }
 
   const auto scale_of = [&](const float* of, unsigned row) { return Int8 ? of[row] : 1.0f; };
@@ -266,7 +293,8 @@ __global__ void __launch_bounds__(tile_threads) tiles(tile_job job) {
   for (int c = 0; c < column_tiles; ++c) {
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      const unsigned column = first_column + warp_column * (Columns / 2) + c * 8 + lane % 4 * 2 + j % 2;
+      const unsigned column =
+          first_column + (halved ? 0 : warp_column * (Columns / 2)) + c * 8 + lane % 4 * 2 + j % 2;
       if (column >= columns) continue;
       const std::size_t to = std::size_t{base + column} * job.m;
       if constexpr (Form == tile_form::gated) {
@@ -274,7 +302,7 @@ __global__ void __launch_bounds__(tile_threads) tiles(tile_job job) {
         if (row >= job.m) continue;
         const float gate = sums[0][c][j] * scale_of(scales, row),
                     up = sums[1][c][j] * scale_of(up_scales, row);
-        job.hidden[to + row] = __float2bfloat16(activate(job.act, gate) * up);
+        job.hidden[to + (Int8 ? permuted(row) : row)] = __float2bfloat16(activate(job.act, gate) * up);
       } else {
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
@@ -297,14 +325,15 @@ void launch_tiles(cudaStream_t stream, const tile_job& job, std::size_t groups, 
     const dim3 grid(static_cast<unsigned>((columns + Columns - 1) / Columns + groups - 1),
                     (job.m + rows - 1) / rows);
     const auto kernel = tiles<Form, Columns, Int8>;
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, tile_bytes(Columns));
-    kernel<<<grid, tile_threads, tile_bytes(Columns), stream>>>(job);
+    constexpr int bytes = tile_bytes(Columns, Int8);
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    kernel<<<grid, tile_threads, bytes, stream>>>(job);
   };
   const bool int8 = job.scales != nullptr || job.a_scales != nullptr;
   const auto pick = [&]<int Columns>() {
     return int8 ? go.template operator()<Columns, true>() : go.template operator()<Columns, false>();
   };
-  const bool roomy = limits.block_shared >= static_cast<std::size_t>(tile_bytes(128));
+  const bool roomy = limits.block_shared >= static_cast<std::size_t>(tile_bytes(128, int8));
   if (average <= 12) return pick.template operator()<16>();
   if (average <= 32) return pick.template operator()<32>();
   if (average <= 96 || !roomy) return pick.template operator()<64>();

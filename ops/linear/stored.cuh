@@ -34,58 +34,75 @@ struct int8_numbers {
   }
 };
 
-// Dot products of `Rows` rows of w with `Count` staged rows of x over one chunk of n numbers: sums[r][t] += w[r] · x[t], each lane
-// its own numbers, in ascending order. x: bf16 in shared memory, rows `stride` numbers apart. `n` a multiple of Numbers::step if
-// Aligned. Which numbers a lane takes depends on their place in the row alone, if chunks begin at multiples of 32 · step.
-template <class Numbers, bool Aligned, int Rows, int Count>
-__device__ inline void dot_chunk(const void* const (&w)[Rows], const __nv_bfloat16* x, unsigned stride,
-                                 unsigned n, int count, float (&sums)[Rows][Count]) {
-  constexpr int step = Numbers::step;
-  constexpr int depth = Rows >= 4 ? 2 : 4;  // loads in flight for each row
-  const unsigned lane = threadIdx.x % warp_size;
-  for (unsigned base = 0; base < n; base += warp_size * step * depth) {
-    uint4 loaded[depth][Rows];
-    if constexpr (Aligned) {
+// `Rows` rows of n numbers on their way from memory: each lane has some loads ahead of its use. Lane l takes loads l, l + 32, ... of each
+// row, whatever the company. n is a multiple of Numbers::step if Aligned.
+template <class Numbers, bool Aligned, int Rows>
+struct weight_stream {
+  static constexpr int step = Numbers::step;
+  static constexpr int depth = Rows >= 4 ? 4 : 8;  // loads ahead for each row
+  static constexpr unsigned turn = warp_size * step * depth;
+
+  const char* w[Rows];
+  unsigned n;
+  uint4 held[depth][Rows];
+
+  __device__ void fetch(int d, unsigned at) {
+    if constexpr (Aligned)
+#pragma unroll
+      for (int r = 0; r < Rows; ++r)
+        held[d][r] = at < n ? load_once(w[r] + std::size_t{at} * Numbers::bytes) : uint4{0, 0, 0, 0};
+  }
+  __device__ void begin(const void* const (&rows)[Rows], unsigned numbers) {
+    n = numbers;
+#pragma unroll
+    for (int r = 0; r < Rows; ++r) w[r] = static_cast<const char*>(rows[r]);
+#pragma unroll
+    for (int d = 0; d < depth; ++d) fetch(d, (d * warp_size + threadIdx.x % warp_size) * step);
+  }
+
+  // Numbers [first, first + size) against `Count` staged rows of x: sums[r][t] += w[r] · x[t], each lane its own numbers, ascending.
+  // x: bf16 in shared memory, rows `stride` numbers apart; `first` is a multiple of `turn`.
+  template <int Count>
+  __device__ void dot(const __nv_bfloat16* x, unsigned stride, unsigned first, unsigned size, int count,
+                      float (&sums)[Rows][Count]) {
+    for (unsigned base = 0; base < size; base += turn) {
 #pragma unroll
       for (int d = 0; d < depth; ++d) {
-        const unsigned at = base + (d * warp_size + lane) * step;
-#pragma unroll
-        for (int r = 0; r < Rows; ++r)
-          loaded[d][r] = at < n ? load_once(static_cast<const char*>(w[r]) + std::size_t{at} * Numbers::bytes)
-                                : uint4{0, 0, 0, 0};
-      }
-    }
-#pragma unroll
-    for (int d = 0; d < depth; ++d) {
-      const unsigned at = base + (d * warp_size + lane) * step;
-      if (at >= n) break;
-      float values[Rows][step];
-#pragma unroll
-      for (int r = 0; r < Rows; ++r) {
-        if constexpr (Aligned) {
-          Numbers::expand(loaded[d][r], values[r]);
-        } else {
-          for (int i = 0; i < step; ++i) values[r][i] = at + i < n ? Numbers::one(w[r], at + i) : 0.0f;
-        }
-      }
-#pragma unroll
-      for (int t = 0; t < Count; ++t) {
-        if (t >= count) break;
-#pragma unroll
-        for (int half = 0; half < step / 8; ++half) {
-          float numbers[8];
-          bf16_numbers::expand(*reinterpret_cast<const uint4*>(x + t * stride + at + 8 * half), numbers);
-#pragma unroll
-          for (int i = 0; i < 8; ++i)
-#pragma unroll
-            for (int r = 0; r < Rows; ++r) sums[r][t] = fmaf(values[r][8 * half + i], numbers[i], sums[r][t]);
-        }
+        const unsigned own = base + (d * warp_size + threadIdx.x % warp_size) * step;
+        if (own < size) multiply(x + own, stride, first + own, d, count, sums);
+        fetch(d, first + own + turn);
       }
     }
   }
-}
+  template <int Count>
+  __device__ void multiply(const __nv_bfloat16* x, unsigned stride, unsigned at, int d, int count,
+                           float (&sums)[Rows][Count]) {
+    float values[Rows][step];
+#pragma unroll
+    for (int r = 0; r < Rows; ++r) {
+      if constexpr (Aligned) {
+        Numbers::expand(held[d][r], values[r]);
+      } else {
+        for (int i = 0; i < step; ++i) values[r][i] = at + i < n ? Numbers::one(w[r], at + i) : 0.0f;
+      }
+    }
+#pragma unroll
+    for (int t = 0; t < Count; ++t) {
+      if (t >= count) break;
+#pragma unroll
+      for (int half = 0; half < step / 8; ++half) {
+        float numbers[8];
+        bf16_numbers::expand(*reinterpret_cast<const uint4*>(x + t * stride + 8 * half), numbers);
+#pragma unroll
+        for (int i = 0; i < 8; ++i)
+#pragma unroll
+          for (int r = 0; r < Rows; ++r) sums[r][t] = fmaf(values[r][8 * half + i], numbers[i], sums[r][t]);
+      }
+    }
+  }
+};
 
-// Numbers of x that a block stages at a time for that many rows: 32 KiB, and a multiple of every lane pattern.
+// Numbers of x that a block stages at a time for that many rows: 32 KiB, and a multiple of every stream's turn.
 __host__ __device__ constexpr unsigned chunk_numbers(int rows) {
   return 16384u / rows;
 }

@@ -4,6 +4,7 @@
 #include "ops/linear/linear_cuda.hpp"
 #include "ops/linear/matmul_tile.cuh"
 #include "ops/linear/stored.cuh"
+#include "ops/linear/wide_tile.hpp"
 #include "ops/moe/experts_cuda.hpp"
 
 namespace troupe::ops {
@@ -11,6 +12,7 @@ namespace {
 
 constexpr int warps = 8;
 constexpr unsigned plan_threads = 256;
+constexpr std::size_t few_int8_rows = 2;  // above, conversion holds the streaming kernels back
 
 // Pairs (row, choice) sorted by expert. P = T · k; group g is the g-th expert that anybody chose.
 struct plan {
@@ -25,10 +27,16 @@ struct plan {
 
 struct parts {
   plan order;
-  __nv_bfloat16* x;       // [T, D]
+  __nv_bfloat16* x;       // [T, D]; wide: [P, D], in the plan's order
   __nv_bfloat16* hidden;  // [P, F]
   float* out;             // [P, D]
+  void* maps;             // wide
 };
+
+bool runs_wide(std::size_t rows, std::size_t width, std::size_t top_k, const device_experts& mlp) {
+  return rows * top_k >= mlp.wide_from * mlp.experts && cuda::wide_tiles_serve(mlp.hidden, width) &&
+         cuda::wide_tiles_serve(width, mlp.hidden);
+}
 
 std::size_t round_up(std::size_t bytes) {
   return (bytes + 255) / 256 * 256;
@@ -50,9 +58,13 @@ std::size_t lay_out(char* base, std::size_t rows, std::size_t width, std::size_t
   take(out.order.rows, pairs);
   take(out.order.choices, pairs);
   take(out.order.places, pairs);
-  take(out.x, rows * width);
+  const bool wide = runs_wide(rows, width, top_k, mlp);
+  take(out.x, (wide ? pairs : rows) * width);
   take(out.hidden, pairs * mlp.hidden);
   take(out.out, pairs * width);
+  char* maps = nullptr;
+  take(maps, wide ? cuda::wide_map_bytes(mlp.experts) : 0);
+  out.maps = maps;
   return at;
 }
 
@@ -112,6 +124,8 @@ __global__ void __launch_bounds__(warps* cuda::warp_size)
   const auto size = static_cast<unsigned>(mlp.hidden), row = min(f, size - 1);
   const void* w[2] = {static_cast<const char*>(mlp.gate[expert]) + std::size_t{row} * width * Numbers::bytes,
                       static_cast<const char*>(mlp.up[expert]) + std::size_t{row} * width * Numbers::bytes};
+  cuda::weight_stream<Numbers, Aligned, 2> stream;
+  stream.begin(w, width);
   float sums[2][Count] = {};
   constexpr unsigned chunk = cuda::chunk_numbers(Count);
   for (unsigned at = 0; at < width; at += chunk) {
@@ -120,8 +134,7 @@ __global__ void __launch_bounds__(warps* cuda::warp_size)
     for (int t = 0; t < count; ++t)
       cuda::stage_row(staged + t * chunk, x + std::size_t(order.rows[begin + t]) * width + at, n);
     __syncthreads();
-    cuda::dot_chunk<Numbers, Aligned, 2, Count>(w, staged, chunk, n, count, sums);
-    for (auto& one : w) one = static_cast<const char*>(one) + std::size_t{n} * Numbers::bytes;
+    stream.template dot<Count>(staged, chunk, at, n, count, sums);
   }
 #pragma unroll
   for (int t = 0; t < Count; ++t) {
@@ -155,6 +168,8 @@ __global__ void __launch_bounds__(warps* cuda::warp_size)
     for (int r = 0; r < down_rows; ++r)
       w[r] = static_cast<const char*>(mlp.down[expert]) +
              std::size_t{min(first + r, width - 1)} * size * Numbers::bytes;
+    cuda::weight_stream<Numbers, Aligned, down_rows> stream;
+    stream.begin(w, size);
     float sums[down_rows][Count] = {};
     for (unsigned at = 0; at < size; at += chunk) {
       const unsigned n = min(chunk, size - at);
@@ -162,8 +177,7 @@ __global__ void __launch_bounds__(warps* cuda::warp_size)
       for (int t = 0; t < count; ++t)
         cuda::stage_row(staged + t * chunk, hidden + std::size_t(begin + t) * size + at, n);
       __syncthreads();
-      cuda::dot_chunk<Numbers, Aligned, down_rows, Count>(w, staged, chunk, n, count, sums);
-      for (auto& one : w) one = static_cast<const char*>(one) + std::size_t{n} * Numbers::bytes;
+      stream.template dot<Count>(staged, chunk, at, n, count, sums);
     }
     for (int t = 0; t < count; ++t) {
       const int choice = order.choices[begin + t], row = choice / static_cast<int>(top_k);
@@ -252,11 +266,18 @@ void run_few(cudaStream_t stream, device_floats y, device_inputs x, const float*
   pick_few<cuda::bf16_numbers, false>(stream, y, x, weights, k, mlp, p);
 }
 
+void combine_rows(cudaStream_t stream, const parts& p, device_floats y, device_inputs weights,
+                  device_rows<const std::int32_t> experts) {
+  const dim3 grid(static_cast<unsigned>((y.width + 255) / 256), static_cast<unsigned>(y.rows));
+  combine<<<grid, 256, 0, stream>>>(p.order, p.out, weights.data, experts.data, y.data,
+                                    static_cast<unsigned>(y.width), static_cast<unsigned>(experts.width));
+}
+
 void run_tiles(cudaStream_t stream, device_floats y, device_inputs x, device_inputs weights,
                device_rows<const std::int32_t> experts, const device_experts& mlp, const parts& p,
                const device_limits& limits) {
   sort(stream, p, experts, mlp);
-  to_bf16_cuda(stream, p.x, x);
+  to_bf16_cuda(stream, p.x, x, mlp.gate_scales != nullptr);
   const std::size_t pairs = experts.rows * experts.width, groups = std::min(mlp.experts, pairs);
   cuda::tile_job job;
   job.planes = mlp.gate;
@@ -282,9 +303,58 @@ void run_tiles(cudaStream_t stream, device_floats y, device_inputs x, device_inp
   job.m = static_cast<unsigned>(x.width);
   job.k = static_cast<unsigned>(mlp.hidden);
   cuda::launch_tiles<cuda::tile_form::grouped>(stream, job, groups, pairs, limits);
-  const dim3 grid(static_cast<unsigned>((x.width + 255) / 256), static_cast<unsigned>(x.rows));
-  combine<<<grid, 256, 0, stream>>>(p.order, p.out, weights.data, experts.data, y.data,
-                                    static_cast<unsigned>(x.width), static_cast<unsigned>(experts.width));
+  combine_rows(stream, p, y, weights, experts);
+}
+
+// The pairs' rows of x as bf16, in the plan's order; eight numbers for each thread.
+template <bool Permuted>
+__global__ void gather(plan order, __nv_bfloat16* to, const float* x, unsigned width) {
+  const int last = *order.group_count - 1;
+  if (last < 0 || static_cast<int>(blockIdx.x) >= order.offsets[last] + order.counts[last]) return;
+  const unsigned n = (blockIdx.y * blockDim.x + threadIdx.x) * 8;
+  if (n >= width) return;
+  const float* from = x + std::size_t(order.rows[blockIdx.x]) * width;
+  __align__(16) __nv_bfloat16 out[8];
+#pragma unroll
+  for (unsigned i = 0; i < 8; ++i) {
+    out[i] = __float2bfloat16(from[Permuted ? cuda::number_at(n + i) : n + i]);
+  }
+  *reinterpret_cast<uint4*>(to + std::size_t{blockIdx.x} * width + n) = *reinterpret_cast<const uint4*>(out);
+}
+
+bool run_wide(cudaStream_t stream, device_floats y, device_inputs x, device_inputs weights,
+              device_rows<const std::int32_t> experts, const device_experts& mlp, const parts& p,
+              const device_limits& limits) {
+  sort(stream, p, experts, mlp);
+  const std::size_t pairs = experts.rows * experts.width;
+  cuda::wide_job job;
+  job.planes = mlp.gate;
+  job.up_planes = mlp.up;
+  job.scales = mlp.gate_scales;
+  job.up_scales = mlp.up_scales;
+  job.x = p.x;
+  job.hidden = p.hidden;
+  job.groups = p.order.groups;
+  job.offsets = p.order.offsets;
+  job.counts = p.order.counts;
+  job.group_count = p.order.group_count;
+  job.maps = p.maps;
+  job.plane_count = static_cast<unsigned>(mlp.experts);
+  job.m = static_cast<unsigned>(mlp.hidden);
+  job.k = static_cast<unsigned>(x.width);
+  job.act = mlp.act;
+  const dim3 pair_grid(static_cast<unsigned>(pairs), static_cast<unsigned>((x.width + 2047) / 2048));
+  (job.int8() ? gather<true> : gather<false>)<<<pair_grid, 256, 0, stream>>>(p.order, p.x, x.data, job.k);
+  if (!cuda::launch_wide(stream, cuda::wide_form::gated, job, pairs, limits)) return false;
+  job.planes = mlp.down;
+  job.scales = mlp.down_scales;
+  job.x = p.hidden;
+  job.y = p.out;
+  job.m = static_cast<unsigned>(x.width);
+  job.k = static_cast<unsigned>(mlp.hidden);
+  if (!cuda::launch_wide(stream, cuda::wide_form::plain, job, pairs, limits)) return false;
+  combine_rows(stream, p, y, weights, experts);
+  return true;
 }
 
 }  // namespace
@@ -301,8 +371,12 @@ void experts_cuda(cudaStream_t stream, device_floats y, device_inputs x, device_
   if (x.rows == 0) return;
   parts p;
   lay_out(static_cast<char*>(workspace), x.rows, x.width, experts.width, mlp, p);
-  const std::size_t load = mlp.gate_scales != nullptr ? 16 : 8;
-  if (x.rows > few_rows && x.width % load == 0 && mlp.hidden % load == 0)
+  if (runs_wide(x.rows, x.width, experts.width, mlp) &&
+      run_wide(stream, y, x, weights, experts, mlp, p, limits))
+    return;
+  const bool int8 = mlp.gate_scales != nullptr;
+  const std::size_t load = int8 ? cuda::tile_depth : 8;
+  if (x.rows > (int8 ? few_int8_rows : few_rows) && x.width % load == 0 && mlp.hidden % load == 0)
     return run_tiles(stream, y, x, weights, experts, mlp, p, limits);
   for (std::size_t first = 0; first < x.rows; first += few_rows) {
     const std::size_t rows = std::min(few_rows, x.rows - first), k = experts.width;

@@ -1,9 +1,9 @@
 // experts on a CUDA device; see experts.hpp. Dropless; of the weights only the chosen experts' are read.
 //
 // First a plan: the (row, expert) pairs sorted by expert, rows ascending within one. Then, for at most few_rows rows, kernels that
-// read each chosen expert once for all its rows; above, tensor-core tiles over the groups (ops/linear/matmul_tile.cuh). In both a
-// row's result depends on the row and its experts alone: sums run in ascending order of k, experts ascending. Between the two halves
-// an expert's hidden numbers are rounded to bf16.
+// read each chosen expert once for all its rows; above, tensor-core tiles over the groups (ops/linear/matmul_tile.cuh), and for long
+// groups the wide ones of Hopper (ops/linear/wide_tile.hpp). In each a row's result depends on the row and its experts alone, and
+// experts are added in ascending order. Between the two halves an expert's hidden numbers are rounded to bf16.
 #pragma once
 
 #include "ops/activation/activation_kind.hpp"
@@ -22,6 +22,8 @@ struct device_experts {
   std::size_t experts = 0;  // E
   std::size_t hidden = 0;   // F
   activation act = activation::silu;
+  std::size_t wide_from =
+      24;  // rows that an expert has on average from which on wide tiles are used, where they serve
 };
 
 // Bytes of workspace for T rows of D numbers and k experts each; aligned to 256.

@@ -82,7 +82,7 @@ struct linear_group {
     const auto in = x.in(f);
     if (in.rows == 0) return {};
     std::vector<device_linear> few;
-    const __nv_bfloat16* rounded = nullptr;
+    __nv_bfloat16* rounded[2] = {};  // for bf16 and for int8
     for (const auto& m : maps) {
       const device_linear one{m.weight, m.bias, m.y.out(f)};
       if (m.exact) {
@@ -94,11 +94,13 @@ struct linear_group {
         few.push_back(one);
         continue;
       }
-      if (rounded == nullptr) {
-        to_bf16_cuda(f.stream, reinterpret_cast<__nv_bfloat16*>(f.workspace), in);
-        rounded = reinterpret_cast<const __nv_bfloat16*>(f.workspace);
+      auto*& own = rounded[m.weight.int8()];
+      if (own == nullptr) {
+        const std::size_t before = m.weight.int8() ? round_up(in.rows * in.width * sizeof(__nv_bfloat16)) : 0;
+        own = reinterpret_cast<__nv_bfloat16*>(f.workspace + before);
+        to_bf16_cuda(f.stream, own, in, m.weight.int8());
       }
-      const device_rows<const __nv_bfloat16> rows{rounded, in.rows, in.width};
+      const device_rows<const __nv_bfloat16> rows{own, in.rows, in.width};
       if (m.weight.int8() || m.weight.rows < small_product || m.weight.columns < small_product) {
         linear_tiles_cuda(f.stream, rows, one, f.limits);
         continue;
@@ -314,7 +316,7 @@ class compiler {
   void close_linear() {
     if (linear_.maps.empty()) return;
     out_.workspaces.push_back([width = linear_.x.width](std::size_t rows, std::size_t, std::size_t) {
-      return round_up(rows * width * sizeof(__nv_bfloat16));
+      return 2 * round_up(rows * width * sizeof(__nv_bfloat16));
     });
     out_.ops.push_back(
         {linear_where_, [group = std::move(linear_)](const step_frame& f) { return group.launch(f); }});
@@ -353,7 +355,7 @@ class compiler {
     const std::size_t partial = std::size_t{shape.heads} * (shape.head_dim + 2) * sizeof(float);
     out_.workspaces.push_back(
         [partial](std::size_t, std::size_t, std::size_t parts) { return round_up(parts * partial); });
-    const bool tiles = shape.head_dim % 8 == 0 && shape.heads / shape.kv_heads <= tile_queries;
+    const bool tiles = shape.head_dim % 8 == 0 && shape.heads / shape.kv_heads <= widest_group;
     out_.tile_tokens = tiles ? std::min(out_.tile_tokens, ops::tile_tokens(shape)) : 0;
     const auto known = std::find(out_.windows.begin(), out_.windows.end(), cache.window());
     const auto window = static_cast<std::size_t>(known - out_.windows.begin());

@@ -118,21 +118,23 @@ TEST_F(CudaAttention, RowsAloneEqualTheReference) {
   const std::vector<piece> pieces{{0, 1}, {1, 1}, {127, 1}, {300, 1}, {5, 3}, {1030, 1}};
   for (const layout& l : {layout{4, 2, 4, 16}, layout{8, 2, 32, 7}, layout{1, 1, 20, 1}, layout{6, 1, 64, 33},
                           layout{8, 8, 128, 16, 100}, layout{12, 2, 96, 16, 0, 5}, layout{16, 1, 256, 32},
-                          layout{48, 8, 128, 64}})
+                          layout{48, 8, 128, 64}, layout{20, 1, 64, 12}, layout{8, 2, 128, 20, 50, 4}})
     compare(l, pieces, false);
 }
 
 TEST_F(CudaAttention, TilesEqualTheReference) {
   const std::vector<piece> pieces{{0, 5}, {0, 64}, {1, 2}, {90, 200}, {600, 1}, {33, 17}};
-  for (const layout& l : {layout{8, 2, 32, 7}, layout{2, 1, 8, 5}, layout{6, 1, 64, 33},
-                          layout{8, 8, 128, 16, 100}, layout{12, 2, 96, 16, 0, 5}, layout{16, 1, 256, 32},
-                          layout{48, 8, 128, 64}, layout{8, 2, 128, 16, 64}})
+  for (const layout& l :
+       {layout{8, 2, 32, 7}, layout{2, 1, 8, 5}, layout{6, 1, 64, 33}, layout{8, 8, 128, 16, 100},
+        layout{12, 2, 96, 16, 0, 5}, layout{16, 1, 256, 32}, layout{48, 8, 128, 64},
+        layout{8, 2, 128, 16, 64}, layout{16, 1, 128, 33}, layout{2, 2, 128, 13}})
     compare(l, pieces, true);
 }
 
 TEST_F(CudaAttention, ALongContextIsCutAndJoined) {
   compare({8, 2, 64, 16}, {{5000, 1}, {2047, 1}, {17000, 1}}, true);
   compare({4, 1, 128, 64}, {{3000, 300}}, true);
+  compare({12, 2, 128, 12}, {{0, 1000}, {777, 130}, {6000, 1}}, true);
 }
 
 }  // namespace

@@ -150,15 +150,20 @@ TEST_F(CudaOps, LinearTilesEqualTheReference) {
                                      {17u, 512u, 257u},
                                      {64u, 128u, 128u},
                                      {129u, 1040u, 130u},
+                                     {9u, 192u, 300u},
+                                     {30u, 448u, 100u},
+                                     {100u, 64u, 130u},
+                                     {130u, 1088u, 130u},
                                      {1000u, 96u, 64u},
                                      {4096u, 64u, 40u}}) {
       const auto x = random_matrix(rows, n, 1);
       const device_weight w(random_matrix(m, n, 2), int8);
+      if (!linear_tiles_fit(w.view())) continue;
       const auto bias = random_matrix(1, m, 4);
       const device_matrix_of_floats dx(x), offset(bias), y(rows, m);
       const on_device<std::uint16_t> half(std::size_t{rows} * n);
       auto* bf16 = reinterpret_cast<__nv_bfloat16*>(half.data());
-      to_bf16_cuda(nullptr, bf16, dx.in());
+      to_bf16_cuda(nullptr, bf16, dx.in(), int8);
       linear_tiles_cuda(nullptr, {bf16, rows, n}, {w.view(), offset.memory.data(), y.out()}, limits_here());
       matrix expected(rows, m);
       const linear_map plain[] = {{w.reference(), as_weight(bias), expected.view()}};
@@ -276,7 +281,14 @@ TEST_F(CudaOps, ExpertsEqualTheReference) {
                                                           {9u, 80u, 96u, 4u, 2u},
                                                           {40u, 128u, 200u, 8u, 2u},
                                                           {21u, 35u, 18u, 5u, 2u},
+                                                          {3u, 192u, 128u, 4u, 2u},
+                                                          {8u, 128u, 192u, 6u, 2u},
+                                                          {60u, 128u, 320u, 4u, 2u},
+                                                          {150u, 192u, 320u, 4u, 2u},
                                                           {300u, 64u, 128u, 16u, 4u},
+                                                          {500u, 128u, 192u, 3u, 2u},
+                                                          {640u, 320u, 448u, 2u, 1u},
+                                                          {2100u, 192u, 64u, 8u, 2u},
                                                           {700u, 64u, 80u, 2u, 1u},
                                                           {4096u, 32u, 32u, 8u, 2u}}) {
       const mixture mlp(experts, width, hidden, int8);

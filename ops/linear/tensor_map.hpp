@@ -1,0 +1,18 @@
+// Boxes of a matrix that the device's copy engine fetches into shared memory (compute capability 9.0).
+#pragma once
+
+#include <cuda.h>
+
+#include <cstddef>
+
+namespace troupe::ops::cuda {
+
+// Whether the device at hand has warpgroup products and this library has code for them. Asked of the driver once.
+bool warpgroups_serve();
+
+// Boxes of 64 columns by `box_rows` (at most 256) of a row-major matrix [rows, columns]; what lies beyond it is zero. bf16 comes with
+// the 128-byte swizzle, int8 without one. `data`: aligned to 16 bytes, as are rows. False = the driver refuses.
+bool make_map(CUtensorMap& map, const void* data, bool int8, std::size_t rows, std::size_t columns,
+              unsigned box_rows);
+
+}  // namespace troupe::ops::cuda
