@@ -51,7 +51,8 @@ result<ceilings> measure_ceilings(ops::cuda::gemm& products) {
     if (!data || !out) return fail(!data ? data.error() : out.error());
     fill_bf16(data->as<std::uint32_t>(), probe_bytes / 4, 7);
     const auto seconds = time_of([&]() -> result<void> {
-      read_all(data->as<std::uint32_t>(), probe_bytes, out->as<unsigned>(), device.multiProcessorCount);
+      read_all(data->as<std::uint32_t>(), probe_bytes, out->as<unsigned>(), device.multiProcessorCount,
+               nullptr);
       return ok(cudaGetLastError(), "probe of the bandwidth");
     });
     if (!seconds) return fail(seconds.error());
