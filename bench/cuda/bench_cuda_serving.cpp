@@ -20,7 +20,7 @@ struct options {
   subject_options subject;
   std::string weights = "bf16";
   std::vector<std::size_t> batches{1, 8, 32, 64}, contexts{1024, 8192, 32768}, prompts{1024, 8192, 32768};
-  std::vector<std::string> profiles{"1x1024", "8x1024", "32x8192", "64x1024", "prefill 8192"};
+  std::vector<std::string> profiles{"1x1024", "8x1024", "32x8192", "64x1024", "prefill:8192"};
   std::size_t steps = 20;
 };
 
@@ -140,7 +140,7 @@ class bench_run {
                  found->seconds * 1e3, static_cast<double>(tokens) / found->seconds, bound * 1e3,
                  bound / found->seconds, work.operations / found->seconds / 1e12);
       std::fflush(stdout);
-      const auto name = fmt::format("prefill {}", tokens);
+      const auto name = fmt::format("prefill:{}", tokens);
       if (!wanted(name)) continue;
       if (const auto seen = s_.trace_prefill(tokens)) keep(name, *seen, 1, work);
     }
