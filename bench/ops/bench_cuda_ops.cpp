@@ -14,7 +14,8 @@
 #include <random>
 #include <vector>
 
-#include "bench/ops/bench_kernels.hpp"
+#include "bench/ops/bench_cuda_layer.hpp"
+#include "bench/ops/cuda_timing.hpp"
 #include "ops/attention/attention_cuda.hpp"
 #include "ops/backends/cuda/gemm.hpp"
 #include "ops/linear/linear_cuda.hpp"
@@ -24,72 +25,7 @@ namespace {
 
 using namespace troupe;
 using namespace troupe::ops;
-
-void check(cudaError_t status, const char* what) {
-  if (status == cudaSuccess) return;
-  std::fprintf(stderr, "bench_cuda_ops: %s: %s\n", what, cudaGetErrorString(status));
-  std::exit(1);
-}
-
-template <class T>
-T* take(std::size_t count, bool random = true) {
-  void* p = nullptr;
-  const std::size_t bytes = (count * sizeof(T) + 255) / 256 * 256;
-  check(cudaMalloc(&p, bytes), "cudaMalloc");
-  if (random) bench::fill_bf16(static_cast<std::uint32_t*>(p), bytes / 4, 7);
-  return static_cast<T*>(p);
-}
-template <class T>
-T* put(const std::vector<T>& values) {
-  T* p = take<T>(values.size(), false);
-  check(cudaMemcpy(p, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice), "cudaMemcpy");
-  return p;
-}
-
-cudaStream_t on = nullptr;  // what is timed goes there
-
-// Seconds of one call as a captured graph, as decode steps run: median of `runs`.
-double time_of(const std::function<void(int)>& run, int runs = 9) {
-  cudaEvent_t begin, end;
-  check(cudaEventCreate(&begin), "event");
-  check(cudaEventCreate(&end), "event");
-  std::vector<cudaGraphExec_t> graphs;
-  check(cudaDeviceSynchronize(), "what is there before");
-  run(0);  // what is made once
-  check(cudaStreamSynchronize(on), "a first run");
-  for (int i = 0; i < runs + 2; ++i) {
-    cudaGraph_t graph = nullptr;
-    check(cudaStreamBeginCapture(on, cudaStreamCaptureModeThreadLocal), "capture");
-    run(i);
-    check(cudaStreamEndCapture(on, &graph), "end of capture");
-    check(cudaGraphInstantiate(&graphs.emplace_back(), graph, 0), "graph");
-    check(cudaGraphDestroy(graph), "graph");
-  }
-  std::vector<float> all;
-  for (std::size_t i = 0; i < graphs.size(); ++i) {
-    check(cudaEventRecord(begin, on), "record");
-    check(cudaGraphLaunch(graphs[i], on), "launch");
-    check(cudaEventRecord(end, on), "record");
-    check(cudaEventSynchronize(end), "a run");
-    float ms = 0;
-    check(cudaEventElapsedTime(&ms, begin, end), "elapsed");
-    if (i >= 2) all.push_back(ms);
-  }
-  check(cudaGetLastError(), "a launch");
-  for (auto* graph : graphs) cudaGraphExecDestroy(graph);
-  cudaEventDestroy(begin);
-  cudaEventDestroy(end);
-  std::sort(all.begin(), all.end());
-  return all[all.size() / 2] / 1e3;
-}
-
-double reads = 1, operations = 1;  // R and G
-
-void row(const char* what, double seconds, double bytes, double flops) {
-  const double bound = std::max(bytes / reads, flops / operations);
-  std::printf("%-46s %9.1f us  %6.2f TB/s  %7.1f TFLOP/s  share %.2f\n", what, seconds * 1e6,
-              bytes / seconds / 1e12, flops / seconds / 1e12, bound / seconds);
-}
+using namespace troupe::bench;
 
 struct mixture {
   const char* name;
@@ -186,7 +122,7 @@ void bench_linear(cuda::gemm& library, const device_limits& limits) {
     if (rows <= few_rows)
       tell("few", time_of([&](int i) {
              const device_linear one[] = {map(i)};
-             linear_few_cuda(on, {x, rows, n}, one);
+             linear_few_cuda(on, {x, rows, n}, one, limits);
            }));
     tell("tiles", time_of([&](int i) { linear_tiles_cuda(on, {half, rows, n}, map(i), limits); }));
     tell("cuBLASLt", time_of([&](int i) {
@@ -300,6 +236,7 @@ int main() {
   }
   std::printf("%s: R %.2f TB/s, G %.0f TFLOP/s\n", device.name, reads / 1e12, operations / 1e12);
   bench_linear(**library, limits);
+  for (const bool int8 : {false, true}) bench_layers(**library, limits, int8);
   const mixture mixtral{"mixtral", 8, 2, 4096, 14336}, dbrx{"dbrx", 16, 4, 6144, 10752},
       jamba{"jamba", 16, 2, 4096, 14336};
   for (const bool int8 : {false, true})

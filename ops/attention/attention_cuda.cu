@@ -3,6 +3,7 @@
 #include "ops/attention/attention_cache.cuh"
 #include "ops/attention/attention_decode.hpp"
 #include "ops/attention/attention_sum.cuh"
+#include "ops/device/cuda_launch.cuh"
 
 namespace troupe::ops {
 namespace {
@@ -12,6 +13,7 @@ constexpr int tokens_at_once = 4;  // of each group of lanes
 
 __global__ void write_rows(cuda::places cache, const float* k, const float* v, device_tables tables,
                            unsigned kv_heads, unsigned head_dim) {
+  cuda::wait_for_inputs();
   const unsigned n = blockIdx.x * blockDim.x + threadIdx.x, t = blockIdx.y, width = kv_heads * head_dim;
   const std::int32_t position = tables.positions[t];
   if (n >= width || position < 0) return;
@@ -45,6 +47,7 @@ template <int Lanes, int Heads>
 __global__ void __launch_bounds__(decode_warps* cuda::warp_size)
     attend_parts(float* y, const float* q, cuda::places cache, device_tables tables, device_attention shape,
                  float* partials, bool vectors) {
+  cuda::wait_for_inputs();
   __shared__ float shared[decode_warps][Heads][Lanes * 8 + 2];
   constexpr int groups = cuda::warp_size / Lanes;
   const unsigned group_heads = shape.heads / shape.kv_heads, passes = (group_heads + Heads - 1) / Heads;
@@ -173,6 +176,7 @@ constexpr unsigned join_threads = 128;
 
 // Joins the parts of rows that have several: a block for each row and head.
 __global__ void join_parts(float* y, device_tables tables, device_attention shape, const float* partials) {
+  cuda::wait_for_inputs();
   const unsigned width = shape.head_dim + 2;
   const std::size_t jobs = std::size_t{*tables.part_count} * shape.heads;
   for (std::size_t job = blockIdx.x; job < jobs; job += gridDim.x) {
@@ -205,8 +209,8 @@ void write_kv_cuda(cudaStream_t stream, const device_kv& cache, device_inputs k,
                    const device_tables& tables, const device_attention& shape) {
   if (k.rows == 0) return;
   const dim3 grid(static_cast<unsigned>((k.width + 255) / 256), static_cast<unsigned>(k.rows));
-  write_rows<<<grid, 256, 0, stream>>>(cuda::places(cache), k.data, v.data, tables, shape.kv_heads,
-                                       shape.head_dim);
+  cuda::launch_behind(write_rows, grid, 256, 0, stream, cuda::places(cache), k.data, v.data, tables,
+                      shape.kv_heads, shape.head_dim);
 }
 
 void attend_alone_cuda(cudaStream_t stream, device_floats y, device_inputs q, const device_kv& cache,
@@ -218,8 +222,8 @@ void attend_alone_cuda(cudaStream_t stream, device_floats y, device_inputs q, co
   const std::size_t most = static_cast<std::size_t>(limits.processors) * 8;
   const auto join = [&] {
     if (part_limit < 2) return;
-    join_parts<<<static_cast<unsigned>(std::min(part_limit * shape.heads, most)), join_threads, 0, stream>>>(
-        y.data, tables, shape, partials);
+    cuda::launch_behind(join_parts, static_cast<unsigned>(std::min(part_limit * shape.heads, most)),
+                        join_threads, 0, stream, y.data, tables, shape, partials);
   };
   if (decode_tiles_serve(shape, cache)) {
     attend_parts_tiles(stream, y, q, cache, tables, shape, part_limit, partials, limits);
@@ -227,9 +231,9 @@ void attend_alone_cuda(cudaStream_t stream, device_floats y, device_inputs q, co
   }
   const auto go = [&]<int Lanes, int Heads>() {
     const std::size_t jobs = part_limit * shape.kv_heads * ((group + Heads - 1) / Heads);
-    attend_parts<Lanes, Heads>
-        <<<static_cast<unsigned>(std::min(jobs, most)), decode_warps * cuda::warp_size, 0, stream>>>(
-            y.data, q.data, cuda::places(cache), tables, shape, partials, vectors);
+    cuda::launch_behind(attend_parts<Lanes, Heads>, static_cast<unsigned>(std::min(jobs, most)),
+                        decode_warps * cuda::warp_size, 0, stream, y.data, q.data, cuda::places(cache),
+                        tables, shape, partials, vectors);
   };
   const auto pick = [&]<int Lanes>() {
     if (group == 1) return go.template operator()<Lanes, 1>();

@@ -3,6 +3,7 @@
 #include "ops/attention/attention_cache.cuh"
 #include "ops/attention/attention_decode.hpp"
 #include "ops/attention/attention_sum.cuh"
+#include "ops/device/cuda_launch.cuh"
 #include "ops/linear/matmul_tile.cuh"
 
 namespace troupe::ops {
@@ -204,6 +205,7 @@ template <int Width>
 __global__ void __launch_bounds__(decode_warps* cuda::warp_size, 2)
     attend_with_tiles(float* y, const float* q, cuda::places cache, device_tables tables,
                       device_attention shape, float* partials) {
+  cuda::wait_for_inputs();
   __shared__ shared_sums<Width> shared;
   const unsigned passes = (shape.heads / shape.kv_heads + heads_at_once - 1) / heads_at_once;
   const unsigned warp = threadIdx.x / cuda::warp_size;
@@ -240,8 +242,8 @@ void attend_parts_tiles(cudaStream_t stream, device_floats y, device_inputs q, c
   const std::size_t jobs = part_limit * shape.kv_heads * ((group + heads_at_once - 1) / heads_at_once);
   const auto blocks = static_cast<unsigned>(std::min(jobs, static_cast<std::size_t>(limits.processors) * 12));
   const auto kernel = shape.head_dim == 64 ? attend_with_tiles<64> : attend_with_tiles<128>;
-  kernel<<<blocks, decode_warps * cuda::warp_size, 0, stream>>>(y.data, q.data, cuda::places(cache), tables,
-                                                                shape, partials);
+  cuda::launch_behind(kernel, blocks, decode_warps * cuda::warp_size, 0, stream, y.data, q.data,
+                      cuda::places(cache), tables, shape, partials);
 }
 
 }  // namespace troupe::ops

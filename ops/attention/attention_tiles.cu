@@ -2,6 +2,7 @@
 
 #include "ops/attention/attention_cache.cuh"
 #include "ops/attention/attention_wide.hpp"
+#include "ops/device/cuda_launch.cuh"
 #include "ops/linear/matmul_tile.cuh"
 
 namespace troupe::ops {
@@ -27,6 +28,7 @@ constexpr int tile_memory = (block_queries + 2 * kv_stages<Width> * tile_keys) *
 template <int Width>
 __global__ void __launch_bounds__(tile_warps* cuda::warp_size)
     attend_tiles(float* y, const float* q, cuda::places cache, device_tables tables, device_attention shape) {
+  cuda::wait_for_inputs();
   extern __shared__ __align__(128) char memory[];
   constexpr int stages = kv_stages<Width>;
   constexpr unsigned pieces = Width / 8, threads = tile_warps * cuda::warp_size;
@@ -193,8 +195,8 @@ void attend_tiles_cuda(cudaStream_t stream, device_floats y, device_inputs q, co
   const auto go = [&]<int Width>() {
     cudaFuncSetAttribute(attend_tiles<Width>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                          tile_memory<Width>);
-    attend_tiles<Width><<<grid, tile_warps * cuda::warp_size, tile_memory<Width>, stream>>>(
-        y.data, q.data, cuda::places(cache), tables, shape);
+    cuda::launch_behind(attend_tiles<Width>, grid, tile_warps * cuda::warp_size, tile_memory<Width>, stream,
+                        y.data, q.data, cuda::places(cache), tables, shape);
   };
   if (shape.head_dim <= 32) return go.template operator()<32>();
   if (shape.head_dim <= 64) return go.template operator()<64>();

@@ -2,6 +2,7 @@
 // key/value head) over all the keys that they see, 128 at a time. One warpgroup fetches keys and values, two multiply, 64 queries each.
 #include "ops/attention/attention_cache.cuh"
 #include "ops/attention/attention_wide.hpp"
+#include "ops/device/cuda_launch.cuh"
 #include "ops/linear/matmul_tile.cuh"
 #include "ops/linear/tensor_map.hpp"
 #include "ops/linear/warpgroup.cuh"
@@ -239,6 +240,7 @@ __global__ void __launch_bounds__(threads, 1)
     cuda::publish_barriers();
   }
   __syncthreads();
+  cuda::wait_for_inputs();
   const query_tile tile = tables.tiles[gridDim.y - 1 - blockIdx.y];  // the longest first
   const unsigned first = tables.positions[tile.row];
   const wide_tile_job job{tile.row,
@@ -271,7 +273,8 @@ void attend_wide_cuda(cudaStream_t stream, device_floats y, device_inputs q, con
   if (tile_count == 0) return;
   cudaFuncSetAttribute(attend_wide, cudaFuncAttributeMaxDynamicSharedMemorySize, memory_bytes);
   const dim3 grid(shape.kv_heads, static_cast<unsigned>(tile_count));
-  attend_wide<<<grid, threads, memory_bytes, stream>>>(y.data, q.data, cuda::places(cache), tables, shape);
+  cuda::launch_behind(attend_wide, grid, threads, memory_bytes, stream, y.data, q.data, cuda::places(cache),
+                      tables, shape);
 }
 
 }  // namespace troupe::ops

@@ -1,3 +1,4 @@
+#include "ops/device/cuda_launch.cuh"
 #include "ops/elementwise/elementwise_cuda.hpp"
 
 namespace troupe::ops {
@@ -11,6 +12,7 @@ unsigned blocks_for(std::size_t count) {
 
 template <class Operation>
 __global__ void each(float* y, const float* a, const float* b, std::size_t count, Operation operation) {
+  cuda::wait_for_inputs();
   const std::size_t i = std::size_t{blockIdx.x} * threads + threadIdx.x;
   if (i < count) y[i] = operation(a[i], b[i]);
 }
@@ -29,7 +31,9 @@ struct bounds {
 template <class Operation>
 void run(cudaStream_t stream, device_floats y, const float* a, const float* b, Operation operation) {
   const std::size_t count = y.rows * y.width;
-  if (count > 0) each<<<blocks_for(count), threads, 0, stream>>>(y.data, a, b, count, operation);
+  if (count > 0)
+    cuda::launch_behind(each<Operation>, blocks_for(count), threads, 0, stream, y.data, a, b, count,
+                        operation);
 }
 
 }  // namespace

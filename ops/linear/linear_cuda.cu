@@ -1,12 +1,15 @@
+#include "ops/device/cuda_launch.cuh"
 #include "ops/linear/linear_cuda.hpp"
 #include "ops/linear/matmul_tile.cuh"
 #include "ops/linear/stored.cuh"
+#include "ops/linear/wide_tile.hpp"
 
 namespace troupe::ops {
 namespace {
 
 constexpr int warps = 8;
-constexpr int warp_rows = 2;  // of the weight, in each warp
+constexpr int blocks_at_once = 2;  // of a processor
+constexpr std::size_t wide_int8_rows = 64;
 
 struct part {
   const void* weight;
@@ -20,85 +23,109 @@ struct part_list {
   part parts[linear_parts];
 };
 
+__device__ part part_of(const part_list& list, unsigned row) {
+  int p = 0;
+  while (list.parts[p].end <= row) ++p;
+  return list.parts[p];
+}
+
+// Each warp takes `own` rows of the weights, one behind the other.
 template <class Numbers, bool Aligned, int Count>
-__global__ void __launch_bounds__(warps* cuda::warp_size)
-    few_rows_of(part_list list, const float* x, unsigned n, unsigned rows, int count) {
-  __shared__ __align__(16) __nv_bfloat16 staged[cuda::chunk_numbers(Count) * Count];
-  const unsigned warp = threadIdx.x / cuda::warp_size;
-  const unsigned first = (blockIdx.x * warps + warp) * warp_rows;
-  const void* w[warp_rows];
-  part of[warp_rows];
-  unsigned row[warp_rows];
-  for (int r = 0; r < warp_rows; ++r) {
-    const unsigned m = min(first + r, rows - 1);
-    int p = 0;
-    while (list.parts[p].end <= m) ++p;
-    of[r] = list.parts[p];
-    row[r] = m - (of[r].end - of[r].rows);
-    w[r] = static_cast<const char*>(of[r].weight) + std::size_t{row[r]} * n * Numbers::bytes;
-  }
-  cuda::weight_stream<Numbers, Aligned, warp_rows> stream;
+__global__ void __launch_bounds__(warps* cuda::warp_size, blocks_at_once)
+    few_rows_of(const __grid_constant__ part_list list, const float* x, unsigned n, unsigned rows, int count,
+                unsigned own, unsigned chunk) {
+  extern __shared__ __align__(16) __nv_bfloat16 staged[];
+  const unsigned begin = (blockIdx.x * warps + threadIdx.x / cuda::warp_size) * own;
+  const auto weights_of = [&](unsigned row, const void*(&w)[1]) {
+    w[0] = nullptr;
+    if (row >= rows || row >= begin + own) return;
+    const part of = part_of(list, row);
+    w[0] = static_cast<const char*>(of.weight) + std::size_t{row - (of.end - of.rows)} * n * Numbers::bytes;
+  };
+  cuda::weight_stream<Numbers, Aligned, 1> stream;
+  const void* w[1];
+  weights_of(begin, w);
   stream.begin(w, n);
-  float sums[warp_rows][Count] = {};
-  constexpr unsigned chunk = cuda::chunk_numbers(Count);
-  for (unsigned begin = 0; begin < n; begin += chunk) {
-    const unsigned size = min(chunk, n - begin);
-    __syncthreads();
-    for (int t = 0; t < count; ++t) cuda::stage_row(staged + t * chunk, x + std::size_t(t) * n + begin, size);
-    __syncthreads();
-    stream.template dot<Count>(staged, chunk, begin, size, count, sums);
-  }
-#pragma unroll
-  for (int r = 0; r < warp_rows; ++r) {
+  cuda::wait_for_inputs();
+  for (unsigned i = 0; i < own; ++i) {
+    weights_of(begin + i + 1, w);
+    stream.follow_with(w);
+    float sums[1][Count] = {};
+    for (unsigned at = 0; at < n; at += chunk) {
+      const unsigned size = min(chunk, n - at);
+      if (i == 0 || chunk < n) {
+        __syncthreads();
+        for (int t = 0; t < count; ++t)
+          cuda::stage_row(staged + t * chunk, x + std::size_t(t) * n + at, size);
+        __syncthreads();
+      }
+      if (begin + i < rows) stream.template dot<Count>(staged, chunk, at, size, count, sums);
+    }
+    stream.advance();
+    if (begin + i >= rows) continue;
+    const part of = part_of(list, begin + i);
+    const unsigned row = begin + i - (of.end - of.rows);
 #pragma unroll
     for (int t = 0; t < Count; ++t) {
       if (t >= count) break;
-      const float sum = cuda::warp_sum(sums[r][t]);
-      if (threadIdx.x % cuda::warp_size != 0 || first + r >= rows) continue;
-      const float scaled = of[r].scales == nullptr ? sum : sum * of[r].scales[row[r]];
-      of[r].y[std::size_t(t) * of[r].rows + row[r]] =
-          of[r].bias == nullptr ? scaled : scaled + of[r].bias[row[r]];
+      const float sum = cuda::warp_sum(sums[0][t]);
+      if (threadIdx.x % cuda::warp_size != 0) continue;
+      const float scaled = of.scales == nullptr ? sum : sum * of.scales[row];
+      of.y[std::size_t(t) * of.rows + row] = of.bias == nullptr ? scaled : scaled + of.bias[row];
     }
   }
 }
 
 template <class Numbers, bool Aligned>
-void launch_few(cudaStream_t stream, const part_list& list, device_inputs x, unsigned rows) {
-  const unsigned blocks = (rows + warps * warp_rows - 1) / (warps * warp_rows);
+void launch_few(cudaStream_t stream, const part_list& list, device_inputs x, unsigned rows,
+                const device_limits& limits) {
+  const unsigned most = static_cast<unsigned>(limits.processors) * blocks_at_once * warps;
+  const unsigned own = (rows + most - 1) / most, blocks = (rows + own * warps - 1) / (own * warps);
   const auto n = static_cast<unsigned>(x.width);
   const int count = static_cast<int>(x.rows);
-  const auto go = [&](auto kernel) {
-    kernel<<<blocks, warps * cuda::warp_size, 0, stream>>>(list, x.data, n, rows, count);
+  const auto go = [&](auto kernel, int staged) {
+    const unsigned chunk = cuda::chunk_numbers(n, staged);
+    cuda::launch_behind(kernel, blocks, warps * cuda::warp_size, cuda::chunk_bytes(chunk, staged), stream,
+                        list, x.data, n, rows, count, own, chunk);
   };
-  if (count == 1) return go(few_rows_of<Numbers, Aligned, 1>);
-  if (count == 2) return go(few_rows_of<Numbers, Aligned, 2>);
-  go(few_rows_of<Numbers, Aligned, 4>);
+  if (count == 1) return go(few_rows_of<Numbers, Aligned, 1>, 1);
+  if (count == 2) return go(few_rows_of<Numbers, Aligned, 2>, 2);
+  go(few_rows_of<Numbers, Aligned, 4>, 4);
 }
 
-// A warp for each row of x, eight columns of y at a time.
-__global__ void exact(const float* x, const __nv_bfloat16* w, const float* bias, float* y, unsigned n,
-                      unsigned m, unsigned rows) {
-  const unsigned t = blockIdx.x * (blockDim.x / cuda::warp_size) + threadIdx.x / cuda::warp_size;
-  const unsigned lane = threadIdx.x % cuda::warp_size;
-  if (t >= rows) return;
-  const float* from = x + std::size_t{t} * n;
-  for (unsigned first = 0; first < m; first += 8) {
-    float sums[8] = {};
-    for (unsigned i = lane; i < n; i += cuda::warp_size)
+constexpr unsigned exact_threads = 256;
+constexpr unsigned exact_columns = 8;
+
+// A block for each row of x and eight columns of y.
+__global__ void __launch_bounds__(exact_threads)
+    exact(const float* x, const __nv_bfloat16* w, const float* bias, float* y, unsigned n, unsigned m) {
+  __shared__ float of_warps[exact_threads / cuda::warp_size][exact_columns];
+  cuda::wait_for_inputs();
+  const unsigned first = blockIdx.y * exact_columns, lane = threadIdx.x % cuda::warp_size;
+  const float* from = x + std::size_t{blockIdx.x} * n;
+  float sums[exact_columns] = {};
+#pragma unroll 4
+  for (unsigned i = threadIdx.x; i < n; i += exact_threads) {
+    const float value = from[i];
 #pragma unroll
-      for (unsigned e = 0; e < 8; ++e)
-        if (first + e < m)
-          sums[e] = fmaf(from[i], __bfloat162float(w[std::size_t{first + e} * n + i]), sums[e]);
-#pragma unroll
-    for (unsigned e = 0; e < 8; ++e) {
-      const float sum = cuda::warp_sum(sums[e]);
-      if (lane == 0 && first + e < m)
-        y[std::size_t{t} * m + first + e] = bias == nullptr ? sum : sum + bias[first + e];
-    }
+    for (unsigned e = 0; e < exact_columns; ++e)
+      if (first + e < m) sums[e] = fmaf(value, __bfloat162float(w[std::size_t{first + e} * n + i]), sums[e]);
   }
+#pragma unroll
+  for (unsigned e = 0; e < exact_columns; ++e) {
+    const float sum = cuda::warp_sum(sums[e]);
+    if (lane == 0) of_warps[threadIdx.x / cuda::warp_size][e] = sum;
+  }
+  __syncthreads();
+  const unsigned e = threadIdx.x;
+  if (e >= exact_columns || first + e >= m) return;
+  float sum = 0;
+  for (unsigned i = 0; i < exact_threads / cuda::warp_size; ++i) sum += of_warps[i][e];
+  y[std::size_t{blockIdx.x} * m + first + e] = bias == nullptr ? sum : sum + bias[first + e];
 }
 
 __global__ void round_each(__nv_bfloat16* y, const float* x, std::size_t count) {
+  cuda::wait_for_inputs();
   const std::size_t i = (std::size_t{blockIdx.x} * blockDim.x + threadIdx.x) * 4;
   if (i + 4 <= count) {
     const float4 v = *reinterpret_cast<const float4*>(x + i);
@@ -110,6 +137,7 @@ __global__ void round_each(__nv_bfloat16* y, const float* x, std::size_t count) 
 }
 
 __global__ void round_and_permute(__nv_bfloat16* y, const float* x, std::size_t count) {
+  cuda::wait_for_inputs();
   const std::size_t i = (std::size_t{blockIdx.x} * blockDim.x + threadIdx.x) * 4;
   if (i >= count) return;
   const std::size_t base = i & ~std::size_t{63};
@@ -122,6 +150,7 @@ __global__ void round_and_permute(__nv_bfloat16* y, const float* x, std::size_t 
 }
 
 __global__ void add_to_rows(float* y, const float* bias, unsigned width, std::size_t count) {
+  cuda::wait_for_inputs();
   const std::size_t i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (i < count) y[i] += bias[i % width];
 }
@@ -132,7 +161,8 @@ unsigned blocks_for(std::size_t count, unsigned each) {
 
 }  // namespace
 
-void linear_few_cuda(cudaStream_t stream, device_inputs x, std::span<const device_linear> maps) {
+void linear_few_cuda(cudaStream_t stream, device_inputs x, std::span<const device_linear> maps,
+                     const device_limits& limits) {
   if (x.rows == 0) return;
   part_list list = {};
   unsigned rows = 0;
@@ -143,25 +173,25 @@ void linear_few_cuda(cudaStream_t stream, device_inputs x, std::span<const devic
     list.parts[i] = {maps[i].weight.data, maps[i].weight.scales, maps[i].bias, maps[i].y.data, rows, own};
   }
   const bool aligned = x.width % (int8 ? 16 : 8) == 0;
-  if (int8 && aligned) return launch_few<cuda::int8_numbers, true>(stream, list, x, rows);
-  if (int8) return launch_few<cuda::int8_numbers, false>(stream, list, x, rows);
-  if (aligned) return launch_few<cuda::bf16_numbers, true>(stream, list, x, rows);
-  launch_few<cuda::bf16_numbers, false>(stream, list, x, rows);
+  if (int8 && aligned) return launch_few<cuda::int8_numbers, true>(stream, list, x, rows, limits);
+  if (int8) return launch_few<cuda::int8_numbers, false>(stream, list, x, rows, limits);
+  if (aligned) return launch_few<cuda::bf16_numbers, true>(stream, list, x, rows, limits);
+  launch_few<cuda::bf16_numbers, false>(stream, list, x, rows, limits);
 }
 
 void linear_exact_cuda(cudaStream_t stream, device_inputs x, const device_linear& map) {
   if (x.rows == 0) return;
-  const unsigned block_warps = x.rows < 64 ? 1 : 4;
-  exact<<<blocks_for(x.rows, block_warps), block_warps * cuda::warp_size, 0, stream>>>(
-      x.data, static_cast<const __nv_bfloat16*>(map.weight.data), map.bias, map.y.data,
-      static_cast<unsigned>(x.width), static_cast<unsigned>(map.weight.rows), static_cast<unsigned>(x.rows));
+  const auto n = static_cast<unsigned>(x.width), m = static_cast<unsigned>(map.weight.rows);
+  const dim3 grid(static_cast<unsigned>(x.rows), (m + exact_columns - 1) / exact_columns);
+  cuda::launch_behind(exact, grid, exact_threads, 0, stream, x.data,
+                      static_cast<const __nv_bfloat16*>(map.weight.data), map.bias, map.y.data, n, m);
 }
 
 void to_bf16_cuda(cudaStream_t stream, __nv_bfloat16* y, device_inputs x, bool for_int8) {
   const std::size_t count = x.rows * x.width;
   if (count > 0)
-    (for_int8 ? round_and_permute : round_each)<<<blocks_for(count, 1024), 256, 0, stream>>>(y, x.data,
-                                                                                             count);
+    cuda::launch_behind(for_int8 ? round_and_permute : round_each, blocks_for(count, 1024), 256, 0, stream, y,
+                        x.data, count);
 }
 
 bool linear_tiles_fit(const device_matrix& weight) {
@@ -171,6 +201,13 @@ bool linear_tiles_fit(const device_matrix& weight) {
 void linear_tiles_cuda(cudaStream_t stream, device_rows<const __nv_bfloat16> x, const device_linear& map,
                        const device_limits& limits) {
   if (x.rows == 0) return;
+  const bool wide = map.weight.int8() && x.rows >= wide_int8_rows &&
+                    cuda::wide_tiles_serve(map.weight.rows, map.weight.columns) &&
+                    cuda::launch_wide_int8(stream, map.y, x, map.weight, limits);
+  if (wide) {
+    if (map.bias != nullptr) add_bias_cuda(stream, map.y, map.bias);
+    return;
+  }
   cuda::tile_job job;
   job.a = map.weight.data;
   job.a_scales = map.weight.scales;
@@ -186,8 +223,8 @@ void linear_tiles_cuda(cudaStream_t stream, device_rows<const __nv_bfloat16> x, 
 void add_bias_cuda(cudaStream_t stream, device_floats y, const float* bias) {
   const std::size_t count = y.rows * y.width;
   if (count > 0)
-    add_to_rows<<<blocks_for(count, 256), 256, 0, stream>>>(y.data, bias, static_cast<unsigned>(y.width),
-                                                            count);
+    cuda::launch_behind(add_to_rows, blocks_for(count, 256), 256, 0, stream, y.data, bias,
+                        static_cast<unsigned>(y.width), count);
 }
 
 }  // namespace troupe::ops

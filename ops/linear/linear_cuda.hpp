@@ -24,7 +24,8 @@ struct device_linear {
 };
 
 // At most linear_parts maps, at most few_rows rows.
-void linear_few_cuda(cudaStream_t stream, device_inputs x, std::span<const device_linear> maps);
+void linear_few_cuda(cudaStream_t stream, device_inputs x, std::span<const device_linear> maps,
+                     const device_limits& limits);
 
 // The logits of a router: x stays f32, so that the choice of experts does not hang on a rounding. Any T; a row's result depends
 // on x's row and w's row alone. w bf16.

@@ -11,6 +11,7 @@
 // within each 64 of a row: `permuted`; K is a multiple of 64. In narrow tiles two warps share rows and take half of each 64 of k.
 #pragma once
 
+#include "ops/device/cuda_launch.cuh"
 #include "ops/device/cuda_math.cuh"
 #include "ops/device/cuda_view.hpp"
 
@@ -114,6 +115,7 @@ __global__ void __launch_bounds__(tile_threads) tiles(tile_job job) {
   constexpr int column_tiles = halved ? Columns / 8 : Columns / 16;  // of 8 columns, in each warp
   constexpr unsigned own_rows = Form == tile_form::gated ? tile_rows / 2 : tile_rows;
   extern __shared__ __align__(128) char memory[];
+  wait_for_inputs();
 
   // The group and the first column of this block.
   unsigned tile = blockIdx.x, columns = job.columns, base = 0;
@@ -325,9 +327,7 @@ void launch_tiles(cudaStream_t stream, const tile_job& job, std::size_t groups, 
     const dim3 grid(static_cast<unsigned>((columns + Columns - 1) / Columns + groups - 1),
                     (job.m + rows - 1) / rows);
     const auto kernel = tiles<Form, Columns, Int8>;
-    constexpr int bytes = tile_bytes(Columns, Int8);
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    kernel<<<grid, tile_threads, bytes, stream>>>(job);
+    launch_behind(kernel, grid, tile_threads, tile_bytes(Columns, Int8), stream, job);
   };
   const bool int8 = job.scales != nullptr || job.a_scales != nullptr;
   const auto pick = [&]<int Columns>() {

@@ -34,30 +34,44 @@ struct int8_numbers {
   }
 };
 
-// `Rows` rows of n numbers on their way from memory: each lane has some loads ahead of its use. Lane l takes loads l, l + 32, ... of each
-// row, whatever the company. n is a multiple of Numbers::step if Aligned.
+// `Rows` rows of n numbers on their way from memory, and behind them those that come next: each lane has some loads ahead of their use.
+// Lane l takes loads l, l + 32, ... of each row, whatever the company. n is a multiple of Numbers::step if Aligned.
 template <class Numbers, bool Aligned, int Rows>
 struct weight_stream {
   static constexpr int step = Numbers::step;
-  static constexpr int depth = Rows >= 4 ? 4 : 8;  // loads ahead for each row
+  static constexpr int depth = 8;  // loads ahead for each row
   static constexpr unsigned turn = warp_size * step * depth;
 
-  const char* w[Rows];
+  const char *w[Rows], *next[Rows];  // null = none
   unsigned n;
   uint4 held[depth][Rows];
 
-  __device__ void fetch(int d, unsigned at) {
+  __device__ void fetch(int d, const char* const (&from)[Rows], unsigned at) {
     if constexpr (Aligned)
 #pragma unroll
       for (int r = 0; r < Rows; ++r)
-        held[d][r] = at < n ? load_once(w[r] + std::size_t{at} * Numbers::bytes) : uint4{0, 0, 0, 0};
+        held[d][r] = at < n && from[r] != nullptr ? load_once(from[r] + std::size_t{at} * Numbers::bytes)
+                                                  : uint4{0, 0, 0, 0};
   }
+  __device__ static unsigned place(int d) {
+    return (d * warp_size + threadIdx.x % warp_size) * step;
+  }
+
   __device__ void begin(const void* const (&rows)[Rows], unsigned numbers) {
     n = numbers;
 #pragma unroll
     for (int r = 0; r < Rows; ++r) w[r] = static_cast<const char*>(rows[r]);
 #pragma unroll
-    for (int d = 0; d < depth; ++d) fetch(d, (d * warp_size + threadIdx.x % warp_size) * step);
+    for (int d = 0; d < depth; ++d) fetch(d, w, place(d));
+  }
+  // What comes behind the rows at hand: said before their last numbers are used.
+  __device__ void follow_with(const void* const (&rows)[Rows]) {
+#pragma unroll
+    for (int r = 0; r < Rows; ++r) next[r] = static_cast<const char*>(rows[r]);
+  }
+  __device__ void advance() {
+#pragma unroll
+    for (int r = 0; r < Rows; ++r) w[r] = next[r];
   }
 
   // Numbers [first, first + size) against `Count` staged rows of x: sums[r][t] += w[r] · x[t], each lane its own numbers, ascending.
@@ -66,11 +80,15 @@ struct weight_stream {
   __device__ void dot(const __nv_bfloat16* x, unsigned stride, unsigned first, unsigned size, int count,
                       float (&sums)[Rows][Count]) {
     for (unsigned base = 0; base < size; base += turn) {
+      const bool last = first + base + turn >= n;
 #pragma unroll
       for (int d = 0; d < depth; ++d) {
-        const unsigned own = base + (d * warp_size + threadIdx.x % warp_size) * step;
+        const unsigned own = base + place(d);
         if (own < size) multiply(x + own, stride, first + own, d, count, sums);
-        fetch(d, first + own + turn);
+        if (last)
+          fetch(d, next, place(d));
+        else
+          fetch(d, w, first + own + turn);
       }
     }
   }
@@ -102,10 +120,17 @@ struct weight_stream {
   }
 };
 
-// Numbers of x that a block stages at a time for that many rows: 32 KiB, and a multiple of every stream's turn.
-__host__ __device__ constexpr unsigned chunk_numbers(int rows) {
-  return 16384u / rows;
+// Numbers of x that a block stages at a time for `rows` rows of n: all of them, if two blocks then share a processor; else a multiple
+// of every stream's turn.
+inline unsigned chunk_numbers(std::size_t n, int rows) {
+  constexpr std::size_t turn = 4096, most = (std::size_t{96} << 10) / sizeof(__nv_bfloat16);
+  const std::size_t whole = (n + 15) / 16 * 16, part = most / rows / turn * turn;
+  return static_cast<unsigned>(whole <= most / rows ? whole : part);
 }
+inline std::size_t chunk_bytes(unsigned chunk, int rows) {
+  return std::size_t{chunk} * rows * sizeof(__nv_bfloat16);
+}
+constexpr std::size_t most_chunk_bytes = std::size_t{96} << 10;
 
 // One row's numbers [first, first + n) to shared memory as bf16, by the whole block; the rest up to a multiple of 16 is zero.
 __device__ inline void stage_row(__nv_bfloat16* to, const float* from, unsigned n) {

@@ -31,13 +31,15 @@ struct wide_place {
 // The tile with that number, of a job whose groups have `row_tiles` tiles along m.
 template <unsigned Rows>
 __device__ bool find_tile(const wide_job& job, unsigned tile, wide_place& place) {
-  const int groups = *job.group_count;
+  const bool alone = job.groups == nullptr;
+  const int groups = alone ? 1 : *job.group_count;
   const unsigned row_tiles = (job.m + Rows - 1) / Rows;
   for (int g = 0; g < groups; ++g) {
-    const unsigned columns = job.counts[g], column_tiles = (columns + wide_columns - 1) / wide_columns;
+    const unsigned columns = alone ? job.columns : job.counts[g],
+                   column_tiles = (columns + wide_columns - 1) / wide_columns;
     if (tile < column_tiles * row_tiles) {
-      place = {job.groups[g], tile / column_tiles * Rows, tile % column_tiles * wide_columns, columns,
-               static_cast<unsigned>(job.offsets[g])};
+      place = {alone ? 0 : job.groups[g], tile / column_tiles * Rows, tile % column_tiles * wide_columns,
+               columns, alone ? 0u : static_cast<unsigned>(job.offsets[g])};
       return true;
     }
     tile -= column_tiles * row_tiles;
@@ -49,6 +51,7 @@ __device__ bool find_tile(const wide_job& job, unsigned tile, wide_place& place)
 __global__ void place_maps(CUtensorMap* to, const __grid_constant__ CUtensorMap model,
                            const void* const* planes, const void* const* up_planes, unsigned count) {
 #if TROUPE_WARPGROUPS
+  wait_for_inputs();
   const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= count * (up_planes == nullptr ? 1 : 2)) return;
   to[i] = model;
@@ -70,15 +73,16 @@ struct stage_places {
 };
 
 template <wide_form Form, bool Int8>
-__device__ void fetch_tiles(const wide_job& job, const CUtensorMap& of_x, const stage_places& at) {
+__device__ void fetch_tiles(const wide_job& job, const CUtensorMap& of_x, const CUtensorMap& of_a,
+                            const stage_places& at) {
   constexpr unsigned rows = Form == wide_form::gated ? slab_rows : 2 * slab_rows;
   const auto* maps = static_cast<const CUtensorMap*>(job.maps);
   ring r;
   wide_place place;
   for (unsigned tile = blockIdx.x; find_tile<rows>(job, tile, place); tile += gridDim.x) {
-    const CUtensorMap* first = maps + place.plane;
+    const CUtensorMap* first = maps == nullptr ? &of_a : maps + place.plane;
     const CUtensorMap* second = Form == wide_form::gated ? first + job.plane_count : first;
-    acquire_map(first);
+    if (maps != nullptr) acquire_map(first);
     if (Form == wide_form::gated) acquire_map(second);
     for (unsigned at_k = 0; at_k < job.k; at_k += depth) {
       wait_barrier(at.empty + 8 * r.stage, r.parity ^ 1);
@@ -103,9 +107,10 @@ __device__ void write_tile(const wide_job& job, const wide_place& place, const f
     const unsigned row = place.row + row0 + half * 8, second = row + slab_rows;
     float factors[2] = {1, 1};
     if constexpr (Int8) {
-      const float* const* scales = Form == wide_form::gated ? job.up_scales : job.scales;
-      factors[0] = job.scales[place.plane][min(row, job.m - 1)];
-      factors[1] = scales[place.plane][min(Form == wide_form::gated ? row : second, job.m - 1)];
+      const float* first = job.own_scales != nullptr ? job.own_scales : job.scales[place.plane];
+      factors[0] = first[min(row, job.m - 1)];
+      factors[1] = Form == wide_form::gated ? job.up_scales[place.plane][min(row, job.m - 1)]
+                                            : first[min(second, job.m - 1)];
     }
     const unsigned to_row = Int8 ? permuted(row) : row;
 #pragma unroll
@@ -209,7 +214,8 @@ __device__ void multiply_int8(float (&c)[2][16][4], const wide_job& job, const s
 
 template <wide_form Form, bool Int8>
 __global__ void __launch_bounds__(wide_threads, 1)
-    wide_tiles(const __grid_constant__ wide_job job, const __grid_constant__ CUtensorMap of_x) {
+    wide_tiles(const __grid_constant__ wide_job job, const __grid_constant__ CUtensorMap of_x,
+               const __grid_constant__ CUtensorMap of_a) {
 #if TROUPE_WARPGROUPS
   extern __shared__ char unaligned[];
   __shared__ __align__(8) std::uint64_t barriers[2 * wide_stages<Int8>];
@@ -225,9 +231,10 @@ __global__ void __launch_bounds__(wide_threads, 1)
     publish_barriers();
   }
   __syncthreads();
+  wait_for_inputs();
   if (threadIdx.x < warpgroup_size) {
     give_registers<40>();
-    if (threadIdx.x == 0) fetch_tiles<Form, Int8>(job, of_x, at);
+    if (threadIdx.x == 0) fetch_tiles<Form, Int8>(job, of_x, of_a, at);
   } else {
     take_registers<232>();
     ring r;
@@ -247,12 +254,11 @@ __global__ void __launch_bounds__(wide_threads, 1)
 }
 
 template <wide_form Form, bool Int8>
-void go(cudaStream_t stream, const wide_job& job, const CUtensorMap& of_x, std::size_t tiles,
-        const device_limits& limits) {
+void go(cudaStream_t stream, const wide_job& job, const CUtensorMap& of_x, const CUtensorMap& of_a,
+        std::size_t tiles, const device_limits& limits) {
   const auto kernel = wide_tiles<Form, Int8>;
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, wide_memory<Int8>);
   const auto blocks = static_cast<unsigned>(std::min<std::size_t>(tiles, limits.processors));
-  kernel<<<blocks, wide_threads, wide_memory<Int8>, stream>>>(job, of_x);
+  launch_behind(kernel, blocks, wide_threads, wide_memory<Int8>, stream, job, of_x, of_a);
 }
 
 }  // namespace
@@ -269,19 +275,39 @@ bool launch_wide(cudaStream_t stream, wide_form form, const wide_job& job, std::
       !make_map(of_x, job.x, false, columns, job.k, wide_columns))
     return false;
   const bool gated = form == wide_form::gated;
-  place_maps<<<(2 * job.plane_count + 127) / 128, 128, 0, stream>>>(
-      static_cast<CUtensorMap*>(job.maps), model, job.planes, gated ? job.up_planes : nullptr,
-      job.plane_count);
+  launch_behind(place_maps, (2 * job.plane_count + 127) / 128, 128, 0, stream,
+                static_cast<CUtensorMap*>(job.maps), model, job.planes, gated ? job.up_planes : nullptr,
+                job.plane_count);
   const std::size_t rows = gated ? slab_rows : 2 * slab_rows,
                     tiles = (columns / wide_columns + job.plane_count) * ((job.m + rows - 1) / rows);
   if (gated && job.int8())
-    go<wide_form::gated, true>(stream, job, of_x, tiles, limits);
+    go<wide_form::gated, true>(stream, job, of_x, model, tiles, limits);
   else if (gated)
-    go<wide_form::gated, false>(stream, job, of_x, tiles, limits);
+    go<wide_form::gated, false>(stream, job, of_x, model, tiles, limits);
   else if (job.int8())
-    go<wide_form::plain, true>(stream, job, of_x, tiles, limits);
+    go<wide_form::plain, true>(stream, job, of_x, model, tiles, limits);
   else
-    go<wide_form::plain, false>(stream, job, of_x, tiles, limits);
+    go<wide_form::plain, false>(stream, job, of_x, model, tiles, limits);
+  return true;
+}
+
+bool launch_wide_int8(cudaStream_t stream, device_floats y, device_rows<const __nv_bfloat16> x,
+                      const device_matrix& weight, const device_limits& limits) {
+  if (x.rows == 0) return true;
+  wide_job job;
+  job.own_scales = weight.scales;
+  job.x = x.data;
+  job.y = y.data;
+  job.m = static_cast<unsigned>(weight.rows);
+  job.k = static_cast<unsigned>(weight.columns);
+  job.columns = static_cast<unsigned>(x.rows);
+  CUtensorMap of_a, of_x;
+  if (!make_map(of_a, weight.data, true, job.m, job.k, slab_rows) ||
+      !make_map(of_x, x.data, false, x.rows, job.k, wide_columns))
+    return false;
+  const std::size_t tiles =
+      (x.rows + wide_columns - 1) / wide_columns * ((weight.rows + 2 * slab_rows - 1) / (2 * slab_rows));
+  go<wide_form::plain, true>(stream, job, of_x, of_a, tiles, limits);
   return true;
 }
 

@@ -31,8 +31,9 @@ struct wide_job {
   float* y = nullptr;                // plain: [columns, M]
   __nv_bfloat16* hidden = nullptr;   // gated: [columns, M]; with int8 permuted as x is
   const std::int32_t *groups = nullptr, *offsets = nullptr, *counts = nullptr, *group_count = nullptr;
-  void* maps = nullptr;  // wide_map_bytes(planes), aligned to 256
-  unsigned plane_count = 0, m = 0, k = 0;
+  void* maps = nullptr;               // wide_map_bytes(planes), aligned to 256
+  const float* own_scales = nullptr;  // of the only plane of launch_wide_int8
+  unsigned plane_count = 0, m = 0, k = 0, columns = 0;
   activation act = activation::silu;
 
   bool int8() const { return scales != nullptr; }
@@ -48,5 +49,9 @@ bool wide_tiles_serve(std::size_t m, std::size_t k);
 // `columns`: of all groups together, at most. False = nothing was launched: the driver refuses the maps.
 bool launch_wide(cudaStream_t stream, wide_form form, const wide_job& job, std::size_t columns,
                  const device_limits& limits);
+
+// y [x.rows, weight.rows] = x · weightᵀ for one int8 matrix. False as above.
+bool launch_wide_int8(cudaStream_t stream, device_floats y, device_rows<const __nv_bfloat16> x,
+                      const device_matrix& weight, const device_limits& limits);
 
 }  // namespace troupe::ops::cuda

@@ -1,16 +1,16 @@
 #include <algorithm>
 #include <climits>
 
+#include "ops/device/cuda_launch.cuh"
 #include "ops/linear/linear_cuda.hpp"
 #include "ops/linear/matmul_tile.cuh"
-#include "ops/linear/stored.cuh"
 #include "ops/linear/wide_tile.hpp"
 #include "ops/moe/experts_cuda.hpp"
+#include "ops/moe/experts_few.hpp"
 
 namespace troupe::ops {
 namespace {
 
-constexpr int warps = 8;
 constexpr unsigned plan_threads = 256;
 constexpr std::size_t few_int8_rows = 2;  // above, conversion holds the streaming kernels back
 
@@ -72,6 +72,7 @@ std::size_t lay_out(char* base, std::size_t rows, std::size_t width, std::size_t
 __global__ void sort_pairs(plan order, const std::int32_t* experts, unsigned pairs, unsigned top_k,
                            unsigned expert_count) {
   extern __shared__ int counts[];
+  cuda::wait_for_inputs();
   __shared__ int warp_totals[plan_threads / cuda::warp_size];
   const int own = blockIdx.x;
   for (unsigned e = threadIdx.x; e < expert_count; e += plan_threads) counts[e] = 0;
@@ -112,100 +113,10 @@ __global__ void sort_pairs(plan order, const std::int32_t* experts, unsigned pai
   }
 }
 
-// A group's hidden numbers for at most few_rows rows: blockIdx.y = group; a warp for each row of gate and up.
-template <class Numbers, bool Aligned, int Count>
-__global__ void __launch_bounds__(warps* cuda::warp_size)
-    gate_up_few(plan order, device_experts mlp, const float* x, __nv_bfloat16* hidden, unsigned width) {
-  __shared__ __align__(16) __nv_bfloat16 staged[cuda::chunk_numbers(Count) * Count];
-  if (static_cast<int>(blockIdx.y) >= *order.group_count) return;
-  const int expert = order.groups[blockIdx.y], begin = order.offsets[blockIdx.y],
-            count = order.counts[blockIdx.y];
-  const unsigned f = blockIdx.x * warps + threadIdx.x / cuda::warp_size;
-  const auto size = static_cast<unsigned>(mlp.hidden), row = min(f, size - 1);
-  const void* w[2] = {static_cast<const char*>(mlp.gate[expert]) + std::size_t{row} * width * Numbers::bytes,
-                      static_cast<const char*>(mlp.up[expert]) + std::size_t{row} * width * Numbers::bytes};
-  cuda::weight_stream<Numbers, Aligned, 2> stream;
-  stream.begin(w, width);
-  float sums[2][Count] = {};
-  constexpr unsigned chunk = cuda::chunk_numbers(Count);
-  for (unsigned at = 0; at < width; at += chunk) {
-    const unsigned n = min(chunk, width - at);
-    __syncthreads();
-    for (int t = 0; t < count; ++t)
-      cuda::stage_row(staged + t * chunk, x + std::size_t(order.rows[begin + t]) * width + at, n);
-    __syncthreads();
-    stream.template dot<Count>(staged, chunk, at, n, count, sums);
-  }
-#pragma unroll
-  for (int t = 0; t < Count; ++t) {
-    if (t >= count) break;
-    float gate = cuda::warp_sum(sums[0][t]), up = cuda::warp_sum(sums[1][t]);
-    if (threadIdx.x % cuda::warp_size != 0 || f >= size) continue;
-    if (mlp.gate_scales != nullptr) {
-      gate *= mlp.gate_scales[expert][f];
-      up *= mlp.up_scales[expert][f];
-    }
-    hidden[std::size_t(begin + t) * size + f] = __float2bfloat16(cuda::activate(mlp.act, gate) * up);
-  }
-}
-
-// The down half and the weighted sum over a row's experts, ascending: a warp for `down_rows` numbers of all rows of y.
-constexpr int down_rows = 2;
-
-template <class Numbers, bool Aligned, int Count>
-__global__ void __launch_bounds__(warps* cuda::warp_size)
-    down_few(plan order, device_experts mlp, const __nv_bfloat16* hidden, const float* weights, float* y,
-             unsigned width, unsigned rows, unsigned top_k) {
-  __shared__ __align__(16) __nv_bfloat16 staged[cuda::chunk_numbers(Count) * Count];
-  const unsigned first = (blockIdx.x * warps + threadIdx.x / cuda::warp_size) * down_rows;
-  const auto size = static_cast<unsigned>(mlp.hidden);
-  const int groups = *order.group_count;
-  float total[down_rows][Count] = {};
-  constexpr unsigned chunk = cuda::chunk_numbers(Count);
-  for (int g = 0; g < groups; ++g) {
-    const int expert = order.groups[g], begin = order.offsets[g], count = order.counts[g];
-    const void* w[down_rows];
-    for (int r = 0; r < down_rows; ++r)
-      w[r] = static_cast<const char*>(mlp.down[expert]) +
-             std::size_t{min(first + r, width - 1)} * size * Numbers::bytes;
-    cuda::weight_stream<Numbers, Aligned, down_rows> stream;
-    stream.begin(w, size);
-    float sums[down_rows][Count] = {};
-    for (unsigned at = 0; at < size; at += chunk) {
-      const unsigned n = min(chunk, size - at);
-      __syncthreads();
-      for (int t = 0; t < count; ++t)
-        cuda::stage_row(staged + t * chunk, hidden + std::size_t(begin + t) * size + at, n);
-      __syncthreads();
-      stream.template dot<Count>(staged, chunk, at, n, count, sums);
-    }
-    for (int t = 0; t < count; ++t) {
-      const int choice = order.choices[begin + t], row = choice / static_cast<int>(top_k);
-      float own[down_rows] = {};
-#pragma unroll
-      for (int c = 0; c < Count; ++c)
-        if (c == t)
-          for (int r = 0; r < down_rows; ++r) own[r] = sums[r][c];
-      for (int r = 0; r < down_rows; ++r) {
-        float sum = cuda::warp_sum(own[r]);
-        if (mlp.down_scales != nullptr) sum *= mlp.down_scales[expert][min(first + r, width - 1)];
-#pragma unroll
-        for (int c = 0; c < Count; ++c)
-          if (c == row) total[r][c] += weights[choice] * sum;
-      }
-    }
-  }
-  if (threadIdx.x % cuda::warp_size != 0) return;
-#pragma unroll
-  for (int c = 0; c < Count; ++c)
-    for (int r = 0; r < down_rows; ++r)
-      if (c < static_cast<int>(rows) && first + r < width)
-        y[std::size_t(c) * width + first + r] = total[r][c];
-}
-
 // y[t] = sum over the row's places, ascending: that is by expert.
 __global__ void combine(plan order, const float* out, const float* weights, const std::int32_t* experts,
                         float* y, unsigned width, unsigned top_k) {
+  cuda::wait_for_inputs();
   const unsigned d = blockIdx.x * blockDim.x + threadIdx.x;
   if (d >= width) return;
   const std::size_t first = std::size_t{blockIdx.y} * top_k;
@@ -225,52 +136,18 @@ __global__ void combine(plan order, const float* out, const float* weights, cons
   y[std::size_t{blockIdx.y} * width + d] = sum;
 }
 
-template <class Numbers, bool Aligned, int Count>
-void launch_few(cudaStream_t stream, device_floats y, device_inputs x, const float* weights, unsigned top_k,
-                const device_experts& mlp, const parts& p) {
-  const auto width = static_cast<unsigned>(x.width), rows = static_cast<unsigned>(x.rows);
-  const auto most = static_cast<unsigned>(std::min(mlp.experts, x.rows * top_k));
-  const dim3 up_grid((static_cast<unsigned>(mlp.hidden) + warps - 1) / warps, most);
-  gate_up_few<Numbers, Aligned, Count>
-      <<<up_grid, warps * cuda::warp_size, 0, stream>>>(p.order, mlp, x.data, p.hidden, width);
-  const unsigned down_blocks = (width + warps * down_rows - 1) / (warps * down_rows);
-  down_few<Numbers, Aligned, Count><<<down_blocks, warps * cuda::warp_size, 0, stream>>>(
-      p.order, mlp, p.hidden, weights, y.data, width, rows, top_k);
-}
-
-template <class Numbers, bool Aligned>
-void pick_few(cudaStream_t stream, device_floats y, device_inputs x, const float* weights, unsigned top_k,
-              const device_experts& mlp, const parts& p) {
-  if (x.rows == 1) return launch_few<Numbers, Aligned, 1>(stream, y, x, weights, top_k, mlp, p);
-  if (x.rows == 2) return launch_few<Numbers, Aligned, 2>(stream, y, x, weights, top_k, mlp, p);
-  launch_few<Numbers, Aligned, 4>(stream, y, x, weights, top_k, mlp, p);
-}
-
 void sort(cudaStream_t stream, const parts& p, device_rows<const std::int32_t> experts,
           const device_experts& mlp) {
-  sort_pairs<<<static_cast<unsigned>(mlp.experts), plan_threads, mlp.experts * sizeof(int), stream>>>(
-      p.order, experts.data, static_cast<unsigned>(experts.rows * experts.width),
-      static_cast<unsigned>(experts.width), static_cast<unsigned>(mlp.experts));
-}
-
-void run_few(cudaStream_t stream, device_floats y, device_inputs x, const float* weights,
-             device_rows<const std::int32_t> experts, const device_experts& mlp, const parts& p) {
-  sort(stream, p, experts, mlp);
-  const auto k = static_cast<unsigned>(experts.width);
-  const bool int8 = mlp.gate_scales != nullptr;
-  const std::size_t load = int8 ? 16 : 8;
-  const bool aligned = x.width % load == 0 && mlp.hidden % load == 0;
-  if (int8 && aligned) return pick_few<cuda::int8_numbers, true>(stream, y, x, weights, k, mlp, p);
-  if (int8) return pick_few<cuda::int8_numbers, false>(stream, y, x, weights, k, mlp, p);
-  if (aligned) return pick_few<cuda::bf16_numbers, true>(stream, y, x, weights, k, mlp, p);
-  pick_few<cuda::bf16_numbers, false>(stream, y, x, weights, k, mlp, p);
+  cuda::launch_behind(sort_pairs, static_cast<unsigned>(mlp.experts), plan_threads, mlp.experts * sizeof(int),
+                      stream, p.order, experts.data, static_cast<unsigned>(experts.rows * experts.width),
+                      static_cast<unsigned>(experts.width), static_cast<unsigned>(mlp.experts));
 }
 
 void combine_rows(cudaStream_t stream, const parts& p, device_floats y, device_inputs weights,
                   device_rows<const std::int32_t> experts) {
   const dim3 grid(static_cast<unsigned>((y.width + 255) / 256), static_cast<unsigned>(y.rows));
-  combine<<<grid, 256, 0, stream>>>(p.order, p.out, weights.data, experts.data, y.data,
-                                    static_cast<unsigned>(y.width), static_cast<unsigned>(experts.width));
+  cuda::launch_behind(combine, grid, 256, 0, stream, p.order, p.out, weights.data, experts.data, y.data,
+                      static_cast<unsigned>(y.width), static_cast<unsigned>(experts.width));
 }
 
 void run_tiles(cudaStream_t stream, device_floats y, device_inputs x, device_inputs weights,
@@ -309,6 +186,7 @@ void run_tiles(cudaStream_t stream, device_floats y, device_inputs x, device_inp
 // The pairs' rows of x as bf16, in the plan's order; eight numbers for each thread.
 template <bool Permuted>
 __global__ void gather(plan order, __nv_bfloat16* to, const float* x, unsigned width) {
+  cuda::wait_for_inputs();
   const int last = *order.group_count - 1;
   if (last < 0 || static_cast<int>(blockIdx.x) >= order.offsets[last] + order.counts[last]) return;
   const unsigned n = (blockIdx.y * blockDim.x + threadIdx.x) * 8;
@@ -344,7 +222,8 @@ bool run_wide(cudaStream_t stream, device_floats y, device_inputs x, device_inpu
   job.k = static_cast<unsigned>(x.width);
   job.act = mlp.act;
   const dim3 pair_grid(static_cast<unsigned>(pairs), static_cast<unsigned>((x.width + 2047) / 2048));
-  (job.int8() ? gather<true> : gather<false>)<<<pair_grid, 256, 0, stream>>>(p.order, p.x, x.data, job.k);
+  cuda::launch_behind(job.int8() ? gather<true> : gather<false>, pair_grid, 256, 0, stream, p.order, p.x,
+                      x.data, job.k);
   if (!cuda::launch_wide(stream, cuda::wide_form::gated, job, pairs, limits)) return false;
   job.planes = mlp.down;
   job.scales = mlp.down_scales;
@@ -378,10 +257,11 @@ void experts_cuda(cudaStream_t stream, device_floats y, device_inputs x, device_
   const std::size_t load = int8 ? cuda::tile_depth : 8;
   if (x.rows > (int8 ? few_int8_rows : few_rows) && x.width % load == 0 && mlp.hidden % load == 0)
     return run_tiles(stream, y, x, weights, experts, mlp, p, limits);
-  for (std::size_t first = 0; first < x.rows; first += few_rows) {
-    const std::size_t rows = std::min(few_rows, x.rows - first), k = experts.width;
-    run_few(stream, {y.data + first * x.width, rows, x.width}, {x.data + first * x.width, rows, x.width},
-            weights.data + first * k, {experts.data + first * k, rows, k}, mlp, p);
+  const std::size_t k = experts.width, slice = std::clamp<std::size_t>(few_pairs / k, 1, few_rows);
+  for (std::size_t first = 0; first < x.rows; first += slice) {
+    const std::size_t rows = std::min(slice, x.rows - first);
+    experts_few(stream, {y.data + first * x.width, rows, x.width}, {x.data + first * x.width, rows, x.width},
+                weights.data + first * k, {experts.data + first * k, rows, k}, mlp, p.hidden, limits);
   }
 }
 

@@ -1,6 +1,6 @@
 // experts on a CUDA device; see experts.hpp. Dropless; of the weights only the chosen experts' are read.
 //
-// First a plan: the (row, expert) pairs sorted by expert, rows ascending within one. Then, for at most few_rows rows, kernels that
+// The (row, expert) pairs are sorted by expert, rows ascending within one. For at most few_rows rows there are kernels that
 // read each chosen expert once for all its rows; above, tensor-core tiles over the groups (ops/linear/matmul_tile.cuh), and for long
 // groups the wide ones of Hopper (ops/linear/wide_tile.hpp). In each a row's result depends on the row and its experts alone, and
 // experts are added in ascending order. Between the two halves an expert's hidden numbers are rounded to bf16.
@@ -30,7 +30,7 @@ struct device_experts {
 std::size_t experts_workspace(std::size_t rows, std::size_t width, std::size_t top_k,
                               const device_experts& mlp);
 
-// experts [T, k] distinct within a row; -1 = none (rows that fill up a captured batch).
+// experts [T, k] distinct within a row, k at most 256; -1 = none (rows that fill up a captured batch).
 void experts_cuda(cudaStream_t stream, device_floats y, device_inputs x, device_inputs weights,
                   device_rows<const std::int32_t> experts, const device_experts& mlp, void* workspace,
                   const device_limits& limits);

@@ -1,3 +1,4 @@
+#include "ops/device/cuda_launch.cuh"
 #include "ops/device/cuda_math.cuh"
 #include "ops/moe/router_cuda.hpp"
 
@@ -27,6 +28,7 @@ __device__ candidate best_of_warp(candidate own) {
 // One warp for each row; its scores in shared memory, a taken one marked by its place in `taken`.
 __global__ void route(float* weights, std::int32_t* experts, const float* x, const std::int32_t* positions,
                       unsigned width, device_router rule) {
+  cuda::wait_for_inputs();
   extern __shared__ float scores[];
   bool* taken = reinterpret_cast<bool*>(scores + width);
   const unsigned lane = threadIdx.x, k = static_cast<unsigned>(rule.top_k);
@@ -79,8 +81,8 @@ void router_cuda(cudaStream_t stream, device_floats weights, device_rows<std::in
                  device_inputs x, const std::int32_t* positions, const device_router& rule) {
   if (x.rows == 0) return;
   const std::size_t shared = x.width * (sizeof(float) + sizeof(bool));
-  route<<<static_cast<unsigned>(x.rows), cuda::warp_size, shared, stream>>>(
-      weights.data, experts.data, x.data, positions, static_cast<unsigned>(x.width), rule);
+  cuda::launch_behind(route, static_cast<unsigned>(x.rows), cuda::warp_size, shared, stream, weights.data,
+                      experts.data, x.data, positions, static_cast<unsigned>(x.width), rule);
 }
 
 }  // namespace troupe::ops

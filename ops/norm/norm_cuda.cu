@@ -1,3 +1,4 @@
+#include "ops/device/cuda_launch.cuh"
 #include "ops/device/cuda_math.cuh"
 #include "ops/norm/norm_cuda.hpp"
 
@@ -13,6 +14,7 @@ unsigned threads_for(std::size_t width) {
 
 __global__ void rms_norm_rows(float* y, const float* x, const float* w, unsigned width, float eps) {
   __shared__ float shared[32];
+  cuda::wait_for_inputs();
   const float* from = x + std::size_t{blockIdx.x} * width;
   float* to = y + std::size_t{blockIdx.x} * width;
   float squares = 0;
@@ -26,6 +28,7 @@ template <int Own>
 __global__ void __launch_bounds__(512)
     rms_norm_quads(float4* y, const float4* x, const float4* w, unsigned quads, float eps) {
   __shared__ float shared[32];
+  cuda::wait_for_inputs();
   const float4* from = x + std::size_t{blockIdx.x} * quads;
   float4 kept[Own];
   float squares = 0;
@@ -52,6 +55,7 @@ __global__ void __launch_bounds__(512)
 __global__ void layer_norm_rows(float* y, const float* x, const float* w, const float* bias, unsigned width,
                                 float eps) {
   __shared__ float shared[32];
+  cuda::wait_for_inputs();
   const float* from = x + std::size_t{blockIdx.x} * width;
   float* to = y + std::size_t{blockIdx.x} * width;
   float sum = 0;
@@ -74,20 +78,20 @@ void rms_norm_cuda(cudaStream_t stream, device_floats y, device_inputs x, const 
   constexpr int own = 4;
   if (x.width % 4 == 0 && quads <= 512 * own) {
     const unsigned threads = quads <= 32 ? 32 : quads <= 128 ? 128 : 512;
-    rms_norm_quads<own><<<static_cast<unsigned>(x.rows), threads, 0, stream>>>(
-        reinterpret_cast<float4*>(y.data), reinterpret_cast<const float4*>(x.data),
-        reinterpret_cast<const float4*>(w), quads, eps);
+    cuda::launch_behind(rms_norm_quads<own>, static_cast<unsigned>(x.rows), threads, 0, stream,
+                        reinterpret_cast<float4*>(y.data), reinterpret_cast<const float4*>(x.data),
+                        reinterpret_cast<const float4*>(w), quads, eps);
     return;
   }
-  rms_norm_rows<<<static_cast<unsigned>(x.rows), threads_for(x.width), 0, stream>>>(
-      y.data, x.data, w, static_cast<unsigned>(x.width), eps);
+  cuda::launch_behind(rms_norm_rows, static_cast<unsigned>(x.rows), threads_for(x.width), 0, stream, y.data,
+                      x.data, w, static_cast<unsigned>(x.width), eps);
 }
 
 void layer_norm_cuda(cudaStream_t stream, device_floats y, device_inputs x, const float* w, const float* bias,
                      float eps) {
   if (x.rows == 0) return;
-  layer_norm_rows<<<static_cast<unsigned>(x.rows), threads_for(x.width), 0, stream>>>(
-      y.data, x.data, w, bias, static_cast<unsigned>(x.width), eps);
+  cuda::launch_behind(layer_norm_rows, static_cast<unsigned>(x.rows), threads_for(x.width), 0, stream, y.data,
+                      x.data, w, bias, static_cast<unsigned>(x.width), eps);
 }
 
 }  // namespace troupe::ops

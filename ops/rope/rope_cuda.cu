@@ -1,3 +1,4 @@
+#include "ops/device/cuda_launch.cuh"
 #include "ops/rope/rope_cuda.hpp"
 
 namespace troupe::ops {
@@ -7,6 +8,7 @@ constexpr unsigned threads = 128;
 
 __global__ void angles(float* cosines, float* sines, const std::int32_t* positions, const float* frequencies,
                        float amplitude, unsigned pairs, std::size_t count) {
+  cuda::wait_for_inputs();
   const std::size_t i = std::size_t{blockIdx.x} * threads + threadIdx.x;
   if (i >= count) return;
   const float angle = static_cast<float>(positions[i / pairs]) * frequencies[i % pairs];
@@ -17,6 +19,7 @@ __global__ void angles(float* cosines, float* sines, const std::int32_t* positio
 // A thread for each pair of a head, then one for each dimension that does not rotate.
 __global__ void rotate(float* y, const float* x, const float* cosines, const float* sines, unsigned width,
                        unsigned head_dim, unsigned pairs, bool interleaved) {
+  cuda::wait_for_inputs();
   const unsigned per_head = head_dim - pairs;
   const unsigned i = blockIdx.x * threads + threadIdx.x;
   if (i >= width / head_dim * per_head) return;
@@ -39,9 +42,9 @@ void rope_angles_cuda(cudaStream_t stream, device_floats cosines, device_floats 
                       const std::int32_t* positions, const float* frequencies, float amplitude) {
   const std::size_t count = cosines.rows * cosines.width;
   if (count == 0) return;
-  angles<<<static_cast<unsigned>((count + threads - 1) / threads), threads, 0, stream>>>(
-      cosines.data, sines.data, positions, frequencies, amplitude, static_cast<unsigned>(cosines.width),
-      count);
+  cuda::launch_behind(angles, static_cast<unsigned>((count + threads - 1) / threads), threads, 0, stream,
+                      cosines.data, sines.data, positions, frequencies, amplitude,
+                      static_cast<unsigned>(cosines.width), count);
 }
 
 void rope_cuda(cudaStream_t stream, device_floats y, device_inputs x, device_inputs cosines,
@@ -49,9 +52,9 @@ void rope_cuda(cudaStream_t stream, device_floats y, device_inputs x, device_inp
   if (x.rows == 0) return;
   const std::size_t items = x.width / head_dim * (head_dim - cosines.width);
   const dim3 grid(static_cast<unsigned>((items + threads - 1) / threads), static_cast<unsigned>(x.rows));
-  rotate<<<grid, threads, 0, stream>>>(y.data, x.data, cosines.data, sines.data,
-                                       static_cast<unsigned>(x.width), static_cast<unsigned>(head_dim),
-                                       static_cast<unsigned>(cosines.width), interleaved);
+  cuda::launch_behind(rotate, grid, threads, 0, stream, y.data, x.data, cosines.data, sines.data,
+                      static_cast<unsigned>(x.width), static_cast<unsigned>(head_dim),
+                      static_cast<unsigned>(cosines.width), interleaved);
 }
 
 }  // namespace troupe::ops

@@ -1,3 +1,4 @@
+#include "ops/device/cuda_launch.cuh"
 #include "ops/rows/rows_cuda.hpp"
 
 namespace troupe::ops {
@@ -10,6 +11,7 @@ dim3 grid_for(std::size_t rows, std::size_t width) {
 }
 
 __global__ void embed_rows(float* y, const std::int32_t* tokens, const __nv_bfloat16* table, unsigned width) {
+  cuda::wait_for_inputs();
   const unsigned n = blockIdx.x * threads + threadIdx.x;
   if (n >= width) return;
   const std::int32_t token = tokens[blockIdx.y];
@@ -20,6 +22,7 @@ __global__ void embed_rows(float* y, const std::int32_t* tokens, const __nv_bflo
 // y[row] = x[rows == null ? row : rows[row]] for `width` columns of rows that are apart by their strides.
 __global__ void copy_rows(float* y, std::size_t y_stride, const float* x, std::size_t x_stride,
                           const std::uint32_t* rows, unsigned width) {
+  cuda::wait_for_inputs();
   const unsigned n = blockIdx.x * threads + threadIdx.x;
   if (n >= width) return;
   const std::size_t from = rows == nullptr ? blockIdx.y : rows[blockIdx.y];
@@ -29,8 +32,8 @@ __global__ void copy_rows(float* y, std::size_t y_stride, const float* x, std::s
 void copy(cudaStream_t stream, float* y, std::size_t y_stride, const float* x, std::size_t x_stride,
           const std::uint32_t* which, std::size_t rows, std::size_t width) {
   if (rows == 0 || width == 0) return;
-  copy_rows<<<grid_for(rows, width), threads, 0, stream>>>(y, y_stride, x, x_stride, which,
-                                                           static_cast<unsigned>(width));
+  cuda::launch_behind(copy_rows, grid_for(rows, width), threads, 0, stream, y, y_stride, x, x_stride, which,
+                      static_cast<unsigned>(width));
 }
 
 }  // namespace
@@ -38,8 +41,8 @@ void copy(cudaStream_t stream, float* y, std::size_t y_stride, const float* x, s
 void embed_cuda(cudaStream_t stream, device_floats y, const std::int32_t* tokens,
                 const device_matrix& table) {
   if (y.rows == 0) return;
-  embed_rows<<<grid_for(y.rows, y.width), threads, 0, stream>>>(
-      y.data, tokens, static_cast<const __nv_bfloat16*>(table.data), static_cast<unsigned>(y.width));
+  cuda::launch_behind(embed_rows, grid_for(y.rows, y.width), threads, 0, stream, y.data, tokens,
+                      static_cast<const __nv_bfloat16*>(table.data), static_cast<unsigned>(y.width));
 }
 
 void select_rows_cuda(cudaStream_t stream, device_floats y, device_inputs x, const std::uint32_t* rows) {

@@ -123,7 +123,7 @@ struct linear_group {
         std::vector<device_linear> slice(maps.begin() + static_cast<std::ptrdiff_t>(begin),
                                          maps.begin() + static_cast<std::ptrdiff_t>(end));
         for (auto& one : slice) one.y = {one.y.data + first * one.y.width, rows, one.y.width};
-        linear_few_cuda(f.stream, {in.data + first * in.width, rows, in.width}, slice);
+        linear_few_cuda(f.stream, {in.data + first * in.width, rows, in.width}, slice, f.limits);
       }
       begin = end;
     }

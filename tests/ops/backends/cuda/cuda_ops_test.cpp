@@ -117,7 +117,7 @@ TEST_F(CudaOps, LinearOfFewRowsEqualsTheReference) {
         const device_matrix_of_floats dx(x), offset(bias), y(rows, m), z(rows, 5);
         const device_linear maps[] = {{first.view(), offset.memory.data(), y.out()},
                                       {second.view(), nullptr, z.out()}};
-        linear_few_cuda(nullptr, dx.in(), maps);
+        linear_few_cuda(nullptr, dx.in(), maps, limits_here());
         matrix expected(rows, m), other(rows, 5);
         const linear_map plain[] = {{first.reference(), as_weight(bias), expected.view()},
                                     {second.reference(), {}, other.view()}};
@@ -135,10 +135,10 @@ TEST_F(CudaOps, ARowOfFewEqualsTheRowAloneBitForBit) {
   const device_weight w(random_matrix(77, 4104, 2), false);
   const device_matrix_of_floats dx(x), y(4, 77), one(1, 77);
   const device_linear all[] = {{w.view(), nullptr, y.out()}}, alone[] = {{w.view(), nullptr, one.out()}};
-  linear_few_cuda(nullptr, dx.in(), all);
+  linear_few_cuda(nullptr, dx.in(), all, limits_here());
   const auto together = y.read();
   for (std::size_t t = 0; t < 4; ++t) {
-    linear_few_cuda(nullptr, {dx.in().data + t * 4104, 1, 4104}, alone);
+    linear_few_cuda(nullptr, {dx.in().data + t * 4104, 1, 4104}, alone, limits_here());
     EXPECT_TRUE(same_bits(one.read(), together.slice(t, t + 1))) << t;
   }
 }
@@ -152,6 +152,8 @@ TEST_F(CudaOps, LinearTilesEqualTheReference) {
                                      {129u, 1040u, 130u},
                                      {9u, 192u, 300u},
                                      {30u, 448u, 100u},
+                                     {200u, 192u, 320u},
+                                     {777u, 64u, 64u},
                                      {100u, 64u, 130u},
                                      {130u, 1088u, 130u},
                                      {1000u, 96u, 64u},
