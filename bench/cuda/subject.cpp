@@ -76,7 +76,7 @@ result<std::unique_ptr<subject>> subject::open(const subject_options& options,
   if (!free) return fail(free.error());
   const double states = static_cast<double>(program::state_bytes_per_sequence(**program)) * options.sequences;
   const double taken = weight_bytes(**program, options.int8) + states + static_cast<double>(slack) +
-                       static_cast<double>(options.step_tokens) * 1.0e6;
+                       static_cast<double>(options.step_tokens) * 0.45e6;
   const std::uint64_t token_bytes = program::kv_bytes_per_token(**program, 2);
   ops::backend_options backend;
   backend.block_bytes = std::max<std::uint64_t>(16 * token_bytes, 1 << 16);

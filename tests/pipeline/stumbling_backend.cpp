@@ -1,4 +1,4 @@
-// libtroupe-stumbling.so: another backend whose device fails in the middle of an answer, once in a process. Which one, the environment says
+// libtroupe-stumbling.so: another backend whose device fails in the middle of an answer, once for each time that the library is loaded. Which one, the environment says
 // (TROUPE_STUMBLING_ON: a library); which step, too (TROUPE_STUMBLING_STEP).
 #include <atomic>
 #include <boost/dll/alias.hpp>

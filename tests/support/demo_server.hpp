@@ -27,6 +27,7 @@ inline server_options demo_options(const temp_folder& scratch) {
   options.paths = config::install_at(TROUPE_BINARY_DIR);
   options.config.server.listen = {"tcp://127.0.0.1:*"};
   options.config.models = {{.path = demo_model}};
+  options.config.device.backend = "cpu";  // texts are compared word for word, also where there is a GPU
   options.config.cache.memory = {std::uint64_t{64} << 20};
   options.config.modules.store = scratch.path() / "modules";
   return options;
