@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <future>
+#include <iostream>
 #include <vector>
 
 #include "cli/check/goldens.hpp"
@@ -91,7 +92,7 @@ class CudaServe : public testing::TestWithParam<const char*> {
         EXPECT_LT(prompts_[i].greedy_margin[at], near_tie) << prompts_[i].id << ", token " << at;
       }
     }
-    RecordProperty("parted", static_cast<int>(parted));
+    std::cout << GetParam() << ": " << parted << " of " << a.size() << " answers part behind a near-tie\n";
     EXPECT_LE(parted, a.size() / 5);
   }
 
@@ -103,7 +104,8 @@ TEST_P(CudaServe, KeepsTheReferencesPathAsOftenAsItsOwnBf16Run) {
   const auto found = on_path(ask_alone(*server));
   const auto wanted = static_cast<std::size_t>(
       std::count_if(prompts_.begin(), prompts_.end(), [](const auto& p) { return p.bf16_keeps_greedy; }));
-  RecordProperty("on_path", static_cast<int>(found));
+  std::cout << GetParam() << ": " << found << " of " << prompts_.size()
+            << " keep the path, of the reference in bf16 " << wanted << "\n";
   EXPECT_GE(found, wanted) << "of " << prompts_.size();
 }
 
