@@ -30,7 +30,7 @@ class layer {
     take_weights();
     take_cache(context);
     const std::size_t queries = std::size_t{s_.heads} * head_dim, keys = std::size_t{s_.kv_heads} * head_dim;
-    for (auto* to : {&x_, &h_, &sum_}) *to = {take<float>(rows * s_.width), rows, s_.width};
+    for (auto* to : {&x_, &h_, &sum_, &y_}) *to = {take<float>(rows * s_.width), rows, s_.width};
     for (auto* to : {&q_, &mixed_}) *to = {take<float>(rows * queries), rows, queries};
     for (auto* to : {&k_, &v_}) *to = {take<float>(rows * keys), rows, keys};
     for (auto* to : {&cosines_, &sines_}) *to = {take<float>(rows * head_dim / 2), rows, head_dim / 2};
@@ -57,9 +57,9 @@ class layer {
     rms_norm_cuda(on, h_, in(sum_), norm_, 1e-5f);
     linear_exact_cuda(on, in(h_), {router_, nullptr, logits_});
     router_cuda(on, shares_, chosen_, in(logits_), nullptr, {s_.top_k});
-    experts_cuda(on, x_, in(h_), in(shares_), {chosen_.data, chosen_.rows, chosen_.width}, mlp_, workspace_,
+    experts_cuda(on, y_, in(h_), in(shares_), {chosen_.data, chosen_.rows, chosen_.width}, mlp_, workspace_,
                  limits);
-    add_cuda(on, x_, in(x_), in(sum_));
+    add_cuda(on, y_, in(y_), in(sum_));
   }
 
   // What must be read at least: the experts that were chosen, the other matrices, the cache.
@@ -139,7 +139,7 @@ class layer {
   device_kv cache_;
   double cache_bytes_ = 0;
   device_tables tables_;
-  device_floats x_, h_, sum_, q_, k_, v_, mixed_, cosines_, sines_, logits_, shares_;
+  device_floats x_, y_, h_, sum_, q_, k_, v_, mixed_, cosines_, sines_, logits_, shares_;
   device_rows<std::int32_t> chosen_;
   __nv_bfloat16* half_ = nullptr;
   char* workspace_ = nullptr;

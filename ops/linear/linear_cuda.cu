@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(warps* cuda::warp_size, blocks_at_once)
       if (i == 0 || chunk < n) {
         __syncthreads();
         for (int t = 0; t < count; ++t)
-          cuda::stage_row(staged + t * chunk, x + std::size_t(t) * n + at, size);
+          cuda::stage_row<Aligned>(staged + t * chunk, x + std::size_t(t) * n + at, size);
         __syncthreads();
       }
       if (begin + i < rows) stream.template dot<Count>(staged, chunk, at, size, count, sums);

@@ -4,6 +4,7 @@
 #include "ops/device/cuda_launch.cuh"
 #include "ops/linear/linear_cuda.hpp"
 #include "ops/linear/matmul_tile.cuh"
+#include "ops/linear/stored.cuh"
 #include "ops/linear/wide_tile.hpp"
 #include "ops/moe/experts_cuda.hpp"
 #include "ops/moe/experts_few.hpp"
@@ -12,7 +13,6 @@ namespace troupe::ops {
 namespace {
 
 constexpr unsigned plan_threads = 256;
-constexpr std::size_t few_int8_rows = 2;  // above, conversion holds the streaming kernels back
 
 // Pairs (row, choice) sorted by expert. P = T · k; group g is the g-th expert that anybody chose.
 struct plan {
@@ -111,6 +111,12 @@ __global__ void sort_pairs(plan order, const std::int32_t* experts, unsigned pai
     }
     __syncthreads();
   }
+}
+
+// Whether the streaming kernels are the faster ones: with int8 conversion holds them back from three rows on, else what they keep of the
+// rows in shared memory.
+bool streams(std::size_t rows, std::size_t width, bool int8) {
+  return rows <= 2 || (!int8 && rows <= few_rows && cuda::chunk_numbers(width, few_rows) >= width);
 }
 
 // y[t] = sum over the row's places, ascending: that is by expert.
@@ -255,7 +261,7 @@ void experts_cuda(cudaStream_t stream, device_floats y, device_inputs x, device_
     return;
   const bool int8 = mlp.gate_scales != nullptr;
   const std::size_t load = int8 ? cuda::tile_depth : 8;
-  if (x.rows > (int8 ? few_int8_rows : few_rows) && x.width % load == 0 && mlp.hidden % load == 0)
+  if (!streams(x.rows, std::max(x.width, mlp.hidden), int8) && x.width % load == 0 && mlp.hidden % load == 0)
     return run_tiles(stream, y, x, weights, experts, mlp, p, limits);
   const std::size_t k = experts.width, slice = std::clamp<std::size_t>(few_pairs / k, 1, few_rows);
   for (std::size_t first = 0; first < x.rows; first += slice) {

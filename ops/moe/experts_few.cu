@@ -89,8 +89,8 @@ __global__ void __launch_bounds__(threads, blocks_at_once)
       if (group != staged_group || chunk < width) {
         __syncthreads();
         for (int t = 0; t < count; ++t)
-          cuda::stage_row(staged + t * chunk, x + std::size_t(plan.choices[first + t] / top_k) * width + at,
-                          n);
+          cuda::stage_row<Aligned>(staged + t * chunk,
+                                   x + std::size_t(plan.choices[first + t] / top_k) * width + at, n);
         __syncthreads();
       }
       if (f < size) stream.template dot<Count>(staged, chunk, at, n, count, sums);
@@ -147,7 +147,7 @@ __global__ void __launch_bounds__(threads, blocks_at_once)
       if (r == 0 || chunk < size) {
         __syncthreads();
         for (int t = 0; t < count; ++t)
-          cuda::stage_row(staged + t * chunk, hidden + std::size_t(begin + t) * size + at, n);
+          cuda::stage_row<Aligned>(staged + t * chunk, hidden + std::size_t(begin + t) * size + at, n);
         __syncthreads();
       }
       if (first + r < width) stream.template dot<Count>(staged, chunk, at, n, count, sums);

@@ -29,6 +29,31 @@ __global__ void copy_rows(float* y, std::size_t y_stride, const float* x, std::s
   y[blockIdx.y * y_stride + n] = x[from * x_stride + n];
 }
 
+struct part_list {
+  struct {
+    float* data;
+    unsigned width;
+  } parts[8];
+};
+
+// Columns of x to the parts, side by side; `width` of them in all.
+__global__ void split_rows(const __grid_constant__ part_list list, const float* x, unsigned x_stride,
+                           unsigned width) {
+  cuda::wait_for_inputs();
+  const unsigned n = blockIdx.x * threads + threadIdx.x;
+  if (n >= width) return;
+  const float value = x[std::size_t{blockIdx.y} * x_stride + n];
+  unsigned own = n;
+#pragma unroll
+  for (const auto& part : list.parts) {
+    if (own < part.width) {
+      part.data[std::size_t{blockIdx.y} * part.width + own] = value;
+      return;
+    }
+    own -= part.width;
+  }
+}
+
 void copy(cudaStream_t stream, float* y, std::size_t y_stride, const float* x, std::size_t x_stride,
           const std::uint32_t* which, std::size_t rows, std::size_t width) {
   if (rows == 0 || width == 0) return;
@@ -51,9 +76,18 @@ void select_rows_cuda(cudaStream_t stream, device_floats y, device_inputs x, con
 
 void split_cuda(cudaStream_t stream, std::span<const device_floats> y, device_inputs x) {
   std::size_t column = 0;
-  for (const auto& part : y) {
-    copy(stream, part.data, part.width, x.data + column, x.width, nullptr, x.rows, part.width);
-    column += part.width;
+  for (std::size_t done = 0; done < y.size() && x.rows > 0;) {
+    part_list list = {};
+    std::size_t width = 0;
+    for (auto& part : list.parts) {
+      if (done < y.size()) {
+        part = {y[done].data, static_cast<unsigned>(y[done].width)};
+        width += y[done++].width;
+      }
+    }
+    cuda::launch_behind(split_rows, grid_for(x.rows, width), threads, 0, stream, list, x.data + column,
+                        static_cast<unsigned>(x.width), static_cast<unsigned>(width));
+    column += width;
   }
 }
 
