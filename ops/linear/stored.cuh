@@ -29,8 +29,11 @@ struct int8_numbers {
   }
   __device__ static void expand(uint4 v, float (&out)[step]) {
     const std::uint32_t words[4] = {v.x, v.y, v.z, v.w};
+    // 2^23 + 128 + the number, less that: conversion instructions are slower.
+#pragma unroll
     for (int i = 0; i < 16; ++i)
-      out[i] = static_cast<float>(static_cast<std::int8_t>(words[i / 4] >> (8 * (i % 4))));
+      out[i] =
+          __uint_as_float(__byte_perm(words[i / 4] ^ 0x80808080u, 0x4b000000u, 0x7650 + i % 4)) - 8388736.0f;
   }
 };
 

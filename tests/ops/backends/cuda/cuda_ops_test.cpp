@@ -3,7 +3,6 @@
 #include "ops/backends/cuda/gemm.hpp"
 #include "ops/elementwise/elementwise_cuda.hpp"
 #include "ops/linear/linear_cuda.hpp"
-#include "ops/moe/experts_cuda.hpp"
 #include "ops/moe/router_cuda.hpp"
 #include "ops/norm/norm_cuda.hpp"
 #include "ops/rope/rope_cuda.hpp"
@@ -228,114 +227,6 @@ TEST_F(CudaOps, ARoutersLogitsAreComputedInFullPrecisionWhateverTheCompany) {
   for (const std::size_t t : {0u, 77u, 199u}) {
     linear_exact_cuda(nullptr, {dx.in().data + t * 1000, 1, 1000}, {w.view(), nullptr, one.out()});
     EXPECT_TRUE(same_bits(one.read(), all.slice(t, t + 1)));
-  }
-}
-
-// E experts on the device and for the reference.
-struct mixture {
-  std::vector<std::unique_ptr<device_weight>> gate, up, down;
-  std::unique_ptr<on_device<const void*>> pointers[3];
-  std::unique_ptr<on_device<const float*>> scales[3];
-  std::vector<weight_matrix> views[3];
-  std::size_t hidden;
-  bool int8;
-
-  mixture(std::size_t experts, std::size_t width, std::size_t f, bool as_int8) : hidden(f), int8(as_int8) {
-    for (unsigned e = 0; e < experts; ++e) {
-      gate.push_back(std::make_unique<device_weight>(random_matrix(f, width, 10 * e), int8));
-      up.push_back(std::make_unique<device_weight>(random_matrix(f, width, 10 * e + 1), int8));
-      down.push_back(std::make_unique<device_weight>(random_matrix(width, f, 10 * e + 2), int8));
-    }
-    int i = 0;
-    for (const auto* all : {&gate, &up, &down}) {
-      std::vector<const void*> data;
-      std::vector<const float*> factors;
-      for (const auto& one : *all) {
-        data.push_back(one->view().data);
-        factors.push_back(one->view().scales);
-        views[i].push_back(one->reference());
-      }
-      pointers[i] = std::make_unique<on_device<const void*>>(data);
-      scales[i++] = std::make_unique<on_device<const float*>>(factors);
-    }
-  }
-  device_experts view(activation act) const {
-    const auto scale = [&](int i) { return int8 ? scales[i]->data() : nullptr; };
-    return {pointers[0]->data(),
-            pointers[1]->data(),
-            pointers[2]->data(),
-            scale(0),
-            scale(1),
-            scale(2),
-            gate.size(),
-            hidden,
-            act};
-  }
-};
-
-TEST_F(CudaOps, ExpertsEqualTheReference) {
-  for (const bool int8 : {false, true}) {
-    for (const auto& [rows, width, hidden, experts, k] : {std::tuple{1u, 16u, 16u, 2u, 1u},
-                                                          {1u, 256u, 144u, 8u, 2u},
-                                                          {2u, 33u, 19u, 4u, 3u},
-                                                          {5u, 128u, 64u, 16u, 4u},
-                                                          {8u, 64u, 48u, 3u, 2u},
-                                                          {9u, 80u, 96u, 4u, 2u},
-                                                          {40u, 128u, 200u, 8u, 2u},
-                                                          {21u, 35u, 18u, 5u, 2u},
-                                                          {3u, 192u, 128u, 4u, 2u},
-                                                          {8u, 128u, 192u, 6u, 2u},
-                                                          {60u, 128u, 320u, 4u, 2u},
-                                                          {150u, 192u, 320u, 4u, 2u},
-                                                          {300u, 64u, 128u, 16u, 4u},
-                                                          {500u, 128u, 192u, 3u, 2u},
-                                                          {640u, 320u, 448u, 2u, 1u},
-                                                          {2100u, 192u, 64u, 8u, 2u},
-                                                          {700u, 64u, 80u, 2u, 1u},
-                                                          {4096u, 32u, 32u, 8u, 2u}}) {
-      const mixture mlp(experts, width, hidden, int8);
-      const auto x = random_matrix(rows, width, 1), share = random_matrix(rows, k, 2);
-      std::mt19937 random(rows);
-      std::vector<std::int32_t> all(experts), chosen;
-      for (unsigned e = 0; e < experts; ++e) all[e] = static_cast<std::int32_t>(e);
-      for (unsigned t = 0; t < rows; ++t) {
-        if (rows != 700) std::shuffle(all.begin(), all.end(), random);  // 700: all choose the same
-        chosen.insert(chosen.end(), all.begin(), all.begin() + k);
-      }
-      matrix expected(rows, width);
-      const auto seen = rounded(x);
-      experts_ref(context(), expected.view(), seen.view(), share.view(), {chosen.data(), rows, k},
-                  {mlp.views[0], mlp.views[1], mlp.views[2], activation::silu});
-      const device_matrix_of_floats dx(x), ds(share), y(rows, width);
-      const on_device<std::int32_t> de(chosen);
-      const auto on = mlp.view(activation::silu);
-      const on_device<char> workspace(experts_workspace(rows, width, k, on));
-      experts_cuda(nullptr, y.out(), dx.in(), ds.in(), {de.data(), rows, k}, on, workspace.data(),
-                   limits_here());
-      EXPECT_CLOSE(y.read(), expected, 4e-3) << rows << " " << width << " " << hidden << " " << int8;
-    }
-  }
-}
-
-TEST_F(CudaOps, RowsWithoutExpertsChangeNothing) {
-  for (const std::size_t rows : {4u, 24u}) {
-    const mixture mlp(4, 64, 32, false);
-    const auto x = random_matrix(rows, 64, 1), share = random_matrix(rows, 2, 2);
-    std::vector<std::int32_t> chosen;
-    for (unsigned t = 0; t < rows; ++t) {
-      chosen.push_back(t < rows / 2 ? 1 : -1);
-      chosen.push_back(t < rows / 2 ? 3 : -1);
-    }
-    const device_matrix_of_floats dx(x), ds(share), y(rows, 64), part(rows / 2, 64);
-    const on_device<std::int32_t> de(chosen);
-    const auto on = mlp.view(activation::silu);
-    const on_device<char> workspace(experts_workspace(rows, 64, 2, on));
-    experts_cuda(nullptr, y.out(), dx.in(), ds.in(), {de.data(), rows, 2}, on, workspace.data(),
-                 limits_here());
-    experts_cuda(nullptr, part.out(), {dx.in().data, rows / 2, 64}, {ds.in().data, rows / 2, 2},
-                 {de.data(), rows / 2, 2}, on, workspace.data(), limits_here());
-    EXPECT_CLOSE(y.read().slice(0, rows / 2), part.read(), 1e-5);
-    for (const float value : y.read().slice(rows / 2, rows).values) ASSERT_EQ(value, 0);
   }
 }
 
