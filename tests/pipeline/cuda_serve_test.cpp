@@ -42,6 +42,7 @@ class CudaServe : public testing::TestWithParam<const char*> {
       o.config.cache.memory = {std::uint64_t{512} << 20};
       o.config.cache.prefix_cache = false;
       o.config.scheduler.step_tokens = step_tokens;
+      o.config.scheduler.max_sequences = std::min(step_tokens, 32u);
     });
   }
   static tokens ask(client::connection server, const check::prompt_case& p) {
