@@ -10,7 +10,8 @@
 namespace troupe::ops {
 namespace {
 
-constexpr unsigned width = 128, keys = 128, stages = 2;
+constexpr unsigned width = 128, stages = 2;
+[[maybe_unused]] constexpr unsigned keys = 128;  // of a tile
 constexpr unsigned threads = 3 * cuda::warpgroup_size;
 constexpr unsigned half_bytes = 128 * 128;  // 128 rows of 64 numbers
 constexpr unsigned tile_bytes = 2 * half_bytes;

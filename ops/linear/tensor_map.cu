@@ -1,5 +1,6 @@
 #include <cuda_runtime_api.h>
 
+#include "ops/device/cuda_launch.cuh"
 #include "ops/linear/tensor_map.hpp"
 #include "ops/linear/warpgroup.cuh"
 
@@ -14,6 +15,20 @@ constexpr int probe_threads = warp_size;
 
 // Its bound says which code was compiled for the device at hand.
 __global__ void __launch_bounds__(probe_threads) probe() {}
+
+// Maps of planes: copies of one with each plane's address.
+__global__ void copy_maps(CUtensorMap* to, const __grid_constant__ CUtensorMap model,
+                          const void* const* planes, const void* const* up_planes, unsigned count) {
+#if TROUPE_WARPGROUPS
+  wait_for_inputs();
+  const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= count * (up_planes == nullptr ? 1 : 2)) return;
+  to[i] = model;
+  const void* plane = i < count ? planes[i] : up_planes[i - count];
+  asm volatile("tensormap.replace.tile.global_address.global.b1024.b64 [%0], %1;" ::"l"(to + i), "l"(plane)
+               : "memory");
+#endif
+}
 
 using encoder = decltype(&cuTensorMapEncodeTiled);
 
@@ -58,6 +73,11 @@ bool make_map(CUtensorMap& map, const void* data, bool int8, std::size_t rows, s
                   const_cast<void*>(data), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
                   int8 ? CU_TENSOR_MAP_SWIZZLE_NONE : CU_TENSOR_MAP_SWIZZLE_128B,
                   CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+}
+
+void place_maps(cudaStream_t stream, CUtensorMap* to, const CUtensorMap& model, const void* const* planes,
+                const void* const* up_planes, unsigned count) {
+  launch_behind(copy_maps, (2 * count + 127) / 128, 128, 0, stream, to, model, planes, up_planes, count);
 }
 
 }  // namespace troupe::ops::cuda

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cuda.h>
+#include <cuda_runtime_api.h>
 
 #include <cstddef>
 
@@ -14,5 +15,9 @@ bool warpgroups_serve();
 // the 128-byte swizzle, int8 without one. `data`: aligned to 16 bytes, as are rows. False = the driver refuses.
 bool make_map(CUtensorMap& map, const void* data, bool int8, std::size_t rows, std::size_t columns,
               unsigned box_rows);
+
+// On the device: to[i] = `model` for planes[i], then, if there are any, for the up_planes; `count` of each. All arrays on the device.
+void place_maps(cudaStream_t stream, CUtensorMap* to, const CUtensorMap& model, const void* const* planes,
+                const void* const* up_planes, unsigned count);
 
 }  // namespace troupe::ops::cuda

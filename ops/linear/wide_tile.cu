@@ -47,20 +47,6 @@ __device__ bool find_tile(const wide_job& job, unsigned tile, wide_place& place)
   return false;
 }
 
-// Maps of planes: copies of one with each plane's address.
-__global__ void place_maps(CUtensorMap* to, const __grid_constant__ CUtensorMap model,
-                           const void* const* planes, const void* const* up_planes, unsigned count) {
-#if TROUPE_WARPGROUPS
-  wait_for_inputs();
-  const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= count * (up_planes == nullptr ? 1 : 2)) return;
-  to[i] = model;
-  const void* plane = i < count ? planes[i] : up_planes[i - count];
-  asm volatile("tensormap.replace.tile.global_address.global.b1024.b64 [%0], %1;" ::"l"(to + i), "l"(plane)
-               : "memory");
-#endif
-}
-
 #if TROUPE_WARPGROUPS
 
 struct stage_places {
@@ -275,9 +261,8 @@ bool launch_wide(cudaStream_t stream, wide_form form, const wide_job& job, std::
       !make_map(of_x, job.x, false, columns, job.k, wide_columns))
     return false;
   const bool gated = form == wide_form::gated;
-  launch_behind(place_maps, (2 * job.plane_count + 127) / 128, 128, 0, stream,
-                static_cast<CUtensorMap*>(job.maps), model, job.planes, gated ? job.up_planes : nullptr,
-                job.plane_count);
+  place_maps(stream, static_cast<CUtensorMap*>(job.maps), model, job.planes, gated ? job.up_planes : nullptr,
+             job.plane_count);
   const std::size_t rows = gated ? slab_rows : 2 * slab_rows,
                     tiles = (columns / wide_columns + job.plane_count) * ((job.m + rows - 1) / rows);
   if (gated && job.int8())
