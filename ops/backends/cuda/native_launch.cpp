@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <exception>
 
+#include "kernel/base/clean_text.hpp"
 #include "kernel/program/names.hpp"
 #include "ops/device/native_workspace.hpp"
 
@@ -69,7 +70,10 @@ result<void> native_launch::launch(const step_frame& f, std::size_t rows, bool o
   try {
     if (op_->cuda(&use_->table(), &step, f.stream) == TROUPE_OK) return {};
   } catch (const std::exception& e) {
-    return fail(error_code::internal, "{}: an exception crossed the interface: {}", where_, e.what());
+    return fail(error_code::internal, "{}: an exception crossed the interface: {}", where_,
+                clean_text(e.what(), longest_message));
+  } catch (...) {
+    return fail(error_code::internal, "{}: an exception crossed the interface", where_);
   }
   const auto problem = use_->take_problem();
   return fail(error_code::internal, "{}: {}", where_, problem.empty() ? "failed without a reason" : problem);
