@@ -126,6 +126,14 @@ cache_manager_actor::behavior_type cache_manager(cache_manager_pointer self, cac
         for (const wire::ReleaseItem* item : *release->items())
           self->state.pool.release({{release->model()}, {item->sequence()}}, span_of(item->computed_ids()));
       },
+      [self](const message<wire::UnloadModel>& gone) {
+        cache_manager_state& s = self->state;
+        const std::uint64_t freed = s.pool.forget_model({gone->model()}) * s.options.block_bytes;
+        s.tenants.erase(gone->model());
+        flatbuffers::FlatBufferBuilder builder(64);
+        return message<wire::ModelUnloaded>::finish(builder,
+                                                    wire::CreateModelUnloaded(builder, gone->model(), freed));
+      },
       [self](status_atom) {
         const cache_manager_state& s = self->state;
         flatbuffers::FlatBufferBuilder builder(128);

@@ -1,7 +1,11 @@
 #include "actors/gateway/status_report.hpp"
 
+#include "actors/deployment/answers.hpp"
+
 namespace troupe::gateway {
 namespace {
+
+using deployment::unix_ms;
 
 wire::ModelInfoT info_of(const model_facts& m) {
   wire::ModelInfoT info;
@@ -16,6 +20,8 @@ wire::ModelInfoT info_of(const model_facts& m) {
   info.vocabulary = p.vocabulary;
   info.parameters = p.parameters;
   info.state = state_of(m);
+  info.generation = m.generation;
+  info.checkpoint = p.checkpoint.folder.string();
   if (m.scheduler) {
     info.waiting = (*m.scheduler)->waiting();
     info.running = (*m.scheduler)->running();
@@ -33,6 +39,7 @@ void add_models(Native& to, const std::vector<model_facts>& models) {
 }  // namespace
 
 const char* state_of(const model_facts& m) {
+  if (m.closed) return "closing";
   if (m.scheduler && (*m.scheduler)->ready()) return "ready";
   return m.was_ready ? "recovering" : "loading";
 }
@@ -68,6 +75,7 @@ reply_message status_reply(std::uint64_t id, const server_facts& server) {
     info->last_reason = r.last_reason;
     s.restarts.push_back(std::move(info));
   }
+  for (const auto& o : server.operations) s.operations.push_back(deployment::info_of(o, unix_ms()));
   flatbuffers::FlatBufferBuilder b(1024);
   return make_reply(b, id, wire::CreateStatus(b, &s));
 }

@@ -4,13 +4,14 @@
 //
 // Start goes down the list, from the model outward; stop goes up it: the gateway opens last and closes first, so that a stop
 // drains. Every actor is announced to every other by its id, again after each restart; what each does at the
-// restart of another stands in its header.
+// restart of another stands in its header. While it runs, the deployer has the actors of further models started and stopped.
 #include "actors/server/pipeline.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <caf/actor_cast.hpp>
+#include <caf/send.hpp>
 #include <utility>
 
 #include "actors/cache_manager/cache_manager.hpp"
@@ -19,6 +20,8 @@
 #include "actors/host/host.hpp"
 #include "actors/scheduler/scheduler.hpp"
 #include "actors/tokenizer/tokenizer_actor.hpp"
+#include "kernel/base/text.hpp"
+#include "kernel/supervision/supervisor.hpp"
 #include "ops/device/open_backend.hpp"
 
 namespace troupe {
@@ -44,9 +47,18 @@ child_spec child(const std::string& id, Handle (*spawn)(caf::actor_system&, Opti
           .stop_grace = 5s};
 }
 
+// The outcome of each load goes to whoever waits for the start, and to the deployer, who knows whether it waits for it.
 host_options host_of(const prepared_model_ptr& model, const pipeline_parts& parts) {
-  return {.model = model, .on_load = [id = model->id, on_load = parts.on_load](const auto& outcome) {
+  return {.model = model,
+          .on_load = [id = model->id, on_load = parts.on_load, actors = parts.actors](const auto& outcome) {
             if (on_load) on_load(id, outcome ? result<void>{} : fail(outcome.error()));
+            const auto deployer = caf::actor_cast<deployer_actor>(actors->find("deployer"));
+            if (!deployer) return;
+            if (outcome)
+              caf::anon_send(deployer, loaded_atom::value, id.value, (*outcome)->weight_bytes());
+            else
+              caf::anon_send(deployer, loaded_atom::value, id.value,
+                             static_cast<std::uint16_t>(outcome.error().code), outcome.error().text);
           }};
 }
 
@@ -101,6 +113,19 @@ tokenizer_options tokenizer_of(const prepared_model_ptr& model, std::uint32_t wo
   return {.model = model, .worker = worker};
 }
 
+// The pool's blocks were cut for the models of the start.
+result<deployment::staged> fitting(result<deployment::staged> found, std::uint64_t block_bytes) {
+  if (!found) return found;
+  const auto token_bytes = program::kv_bytes_per_token(*found->model->program, sizeof(float));
+  if (token_bytes > block_bytes)
+    return fail(
+        error_code::no_room,
+        "model {}: one token takes {} of keys and values, but a cache block has {}: restart the server "
+        "with a larger cache.block, or with this model in its configuration",
+        found->model->name, human_bytes(token_bytes), human_bytes(block_bytes));
+  return found;
+}
+
 std::vector<gateway::restart_count> restarts_of(const supervision::roster& actors) {
   std::vector<gateway::restart_count> counts;
   for (auto& entry : actors.entries())
@@ -111,9 +136,59 @@ std::vector<gateway::restart_count> restarts_of(const supervision::roster& actor
 gateway_options gateway_of(const pipeline_parts& parts) {
   gateway_options options;
   options.door = parts.door;
-  for (const auto& model : parts.models) options.models.push_back({model, parts.config.tokenizer.workers});
+  options.models = parts.catalogue;
+  options.find_peer = [actors = parts.actors](const std::string& id) { return actors->find(id); };
+  options.takes_operations = std::ranges::all_of(parts.config.server.listen, config::is_local_endpoint);
   options.server = fmt::format("troupe {}", TROUPE_VERSION);
   options.restarts = [actors = parts.actors] { return restarts_of(*actors); };
+  return options;
+}
+
+// ---- instances that come and go ---------------------------------------------------------------------------
+
+std::string host_id(const prepared_model& m) {
+  return fmt::format("host/{}", m.id.value);
+}
+std::string scheduler_id(const prepared_model& m) {
+  return fmt::format("scheduler/{}", m.id.value);
+}
+std::string tokenizer_id(const prepared_model& m, std::uint32_t worker) {
+  return fmt::format("tokenizer/{}/{}", m.id.value, worker);
+}
+
+// From the model outward, in front of the deployer.
+void start_instance(const pipeline_parts& parts, const prepared_model_ptr& model) {
+  std::vector<child_spec> list;
+  list.push_back(child(host_id(*model), spawn_host, host_of(model, parts)));
+  list.push_back(child(scheduler_id(*model), spawn_scheduler, scheduler_of(model, parts)));
+  for (std::uint32_t worker = 0; worker < parts.config.tokenizer.workers; ++worker)
+    list.push_back(child(tokenizer_id(*model, worker), spawn_tokenizer, tokenizer_of(model, worker)));
+  supervision::add_children(parts.actors->supervisor(), std::move(list), "deployer");
+}
+
+void stop_instance(const pipeline_parts& parts, const prepared_model_ptr& model, std::function<void()> gone) {
+  std::vector<std::string> ids;
+  for (std::uint32_t worker = parts.config.tokenizer.workers; worker-- > 0;)
+    ids.push_back(tokenizer_id(*model, worker));
+  ids.push_back(scheduler_id(*model));
+  ids.push_back(host_id(*model));
+  supervision::remove_children(parts.actors->supervisor(), std::move(ids), std::move(gone));
+}
+
+deployer_options deployer_of(const pipeline_parts& parts) {
+  deployer_options options;
+  options.book = parts.book;
+  options.jobs = parts.jobs;
+  options.catalogue = parts.catalogue;
+  options.stage = parts.stage;
+  options.prepare = [prepare = parts.prepare, block_bytes = pool_of(parts).block_bytes](
+                        const model_request& wanted) { return fitting(prepare(wanted), block_bytes); };
+  options.start_instance = [&parts](const prepared_model_ptr& model) { start_instance(parts, model); };
+  options.stop_instance = [&parts](const prepared_model_ptr& model, std::function<void()> gone) {
+    stop_instance(parts, model, std::move(gone));
+  };
+  options.workers = parts.config.tokenizer.workers;
+  options.after_operation = parts.after_operation;
   return options;
 }
 
@@ -122,16 +197,15 @@ gateway_options gateway_of(const pipeline_parts& parts) {
 std::vector<child_spec> make_pipeline(const pipeline_parts& parts) {
   std::vector<child_spec> list;
   for (const auto& model : parts.models)
-    list.push_back(child(fmt::format("host/{}", model->id.value), spawn_host, host_of(model, parts)));
+    list.push_back(child(host_id(*model), spawn_host, host_of(model, parts)));
   list.push_back(child("executor", spawn_executor, executor_of(parts)));
   list.push_back(child("cache_manager", spawn_cache_manager, cache_manager_of(parts)));
   for (const auto& model : parts.models)
-    list.push_back(
-        child(fmt::format("scheduler/{}", model->id.value), spawn_scheduler, scheduler_of(model, parts)));
+    list.push_back(child(scheduler_id(*model), spawn_scheduler, scheduler_of(model, parts)));
   for (const auto& model : parts.models)
     for (std::uint32_t worker = 0; worker < parts.config.tokenizer.workers; ++worker)
-      list.push_back(child(fmt::format("tokenizer/{}/{}", model->id.value, worker), spawn_tokenizer,
-                           tokenizer_of(model, worker)));
+      list.push_back(child(tokenizer_id(*model, worker), spawn_tokenizer, tokenizer_of(model, worker)));
+  list.push_back(child("deployer", spawn_deployer, deployer_of(parts)));
   list.push_back(child("gateway", spawn_gateway, gateway_of(parts)));
   return list;
 }

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "actors/deployment/deployer.hpp"
 #include "actors/gateway/zmq/zmq_door.hpp"
 #include "actors/host/prepared_model.hpp"
 #include "kernel/base/result.hpp"
@@ -18,7 +19,14 @@ namespace troupe {
 // What the actors are made from; it outlives them all.
 struct pipeline_parts {
   config::configuration config;
-  std::vector<prepared_model_ptr> models;                      // index = model id
+  std::vector<prepared_model_ptr> models;  // that the server starts with; index = model id
+  std::shared_ptr<deployment::book> book;  // what is intended, what is under way
+  std::shared_ptr<deployment::jobs> jobs;
+  deployment::catalogue_ptr catalogue;  // what clients can ask for
+  // See deployer_options.
+  std::function<result<deployment::staged>(const model_request&)> stage;
+  std::function<result<deployment::staged>(const model_request&)> prepare;
+  std::function<void()> after_operation;
   std::filesystem::path backend;                               // the device's library
   std::shared_ptr<gateway::zmq_door> door;                     // survives the gateway
   std::shared_ptr<supervision::roster> actors;                 // restarts, for the server's status
@@ -26,6 +34,7 @@ struct pipeline_parts {
   bool show_progress = false;
 };
 
+// `parts` outlive the actors.
 std::vector<supervision::child_spec> make_pipeline(const pipeline_parts& parts);
 
 }  // namespace troupe

@@ -11,6 +11,7 @@
 #include <memory>
 #include <utility>
 
+#include "actors/server/live_models.hpp"
 #include "actors/server/pipeline.hpp"
 #include "actors/server/start_gate.hpp"
 #include "actors/types.hpp"
@@ -155,6 +156,21 @@ struct server::parts {
     return in_time;
   }
 
+  // What the deployer works with.
+  void prepare_operations() {
+    std::vector<deployment::served_model> served;
+    for (const auto& model : pipeline.models)
+      served.push_back({model, pipeline.config.tokenizer.workers, live->book()->generation_of(model->name)});
+    pipeline.catalogue = std::make_shared<deployment::catalogue>(std::move(served));
+    pipeline.book = live->book();
+    pipeline.jobs = std::make_shared<deployment::jobs>();
+    pipeline.stage = stage_model;
+    pipeline.prepare = [this](const model_request& wanted) { return stage_program(wanted, known); };
+    pipeline.after_operation = [this] { live->compact(); };
+  }
+
+  std::unique_ptr<live_models> live;
+  modules::registry known;
   pipeline_parts pipeline;
   std::vector<error> skipped_modules;
   start_gate gate;
@@ -172,17 +188,22 @@ result<std::unique_ptr<server>> server::start(server_options options) {
   auto modules = load_modules(wanted.modules, options.paths);
   if (!modules) return fail(std::move(modules.error()));
   if (options.stop.stop_requested()) return fail(stopped_early());
-  auto models = prepare_models(wanted.models, modules->known);
+  auto live = live_models::open(wanted);
+  if (!live) return fail(std::move(live.error()));
+  auto models = prepare_models((*live)->intended(wanted), modules->known);
   if (!models) return fail(with_skipped(std::move(models.error()), modules->skipped));
   if (options.stop.stop_requested()) return fail(stopped_early());
   auto door = open_door(wanted);
   if (!door) return fail(std::move(door.error()));
 
   auto made = std::make_unique<parts>(models->size());
+  made->live = std::move(*live);
+  made->known = std::move(modules->known);
   made->skipped_modules = std::move(modules->skipped);
   auto& pipeline = made->pipeline;
   pipeline.config = wanted;
   pipeline.models = std::move(*models);
+  made->prepare_operations();
   pipeline.backend = options.paths.backend(wanted.device.backend);
   pipeline.door = std::move(*door);
   pipeline.actors = std::make_shared<supervision::roster>();

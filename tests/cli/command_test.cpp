@@ -53,11 +53,12 @@ TEST_P(HelpOf, TeachesWithAnExample) {
 }
 
 INSTANTIATE_TEST_SUITE_P(EveryCommand, HelpOf,
-                         ::testing::Values("serve", "chat", "generate", "models", "status", "tokenize",
-                                           "program", "program diff", "module", "module list",
-                                           "module inspect", "module new", "module check", "module sign",
-                                           "module trust", "module trust list", "module trust add",
-                                           "module trust remove", "check", "completion", "version"),
+                         ::testing::Values("serve", "chat", "generate", "models", "status", "load", "unload",
+                                           "history", "events", "tokenize", "program", "program diff",
+                                           "module", "module list", "module inspect", "module new",
+                                           "module check", "module sign", "module trust", "module trust list",
+                                           "module trust add", "module trust remove", "check", "completion",
+                                           "version"),
                          [](const auto& param) {
                            std::string name = param.param;
                            std::replace(name.begin(), name.end(), ' ', '_');
@@ -133,8 +134,8 @@ TEST_F(ModuleTrust, SaysWhatIsWrong) {
 TEST(Command, HelpListsEveryCommand) {
   const auto o = run_troupe({"--help"});
   EXPECT_EQ(o.status, 0);
-  for (const char* name :
-       {"serve", "chat", "generate", "models", "status", "tokenize", "program", "module", "check", "version"})
+  for (const char* name : {"serve", "chat", "generate", "models", "status", "load", "unload", "history",
+                           "events", "tokenize", "program", "module", "check", "version"})
     EXPECT_THAT(o.out, HasSubstr(std::string("\n  ") + name + " "));
 }
 
@@ -151,6 +152,13 @@ TEST(Command, OptionWithAWrongTypeOfValueSaysSo) {
   expect_error(run_troupe({"generate", "--top-k", "many", "Hi"}), 2, "--top-k");
 }
 
+TEST(Command, OperationsSayWhatIsWrongWithTheirOptions) {
+  expect_error(run_troupe({"load"}), 2, "checkpoint is required");
+  expect_error(run_troupe({"unload"}), 2, "model is required");
+  expect_error(run_troupe({"unload", "fox", "--deadline", "soon"}), 2, "\"soon\" is no duration");
+  expect_error(run_troupe({"load", "x", "--expected-generation", "new"}), 2, "--expected-generation");
+}
+
 TEST(Command, NothingToDoShowsHelpAndFails) {
   const auto o = run_troupe({});
   EXPECT_EQ(o.status, 2);
@@ -158,7 +166,7 @@ TEST(Command, NothingToDoShowsHelpAndFails) {
 }
 
 TEST(Command, NoServerSaysHowToStartOne) {
-  for (const char* command : {"models", "status"}) {
+  for (const char* command : {"models", "status", "history", "events"}) {
     const auto o = run_troupe({command, "--endpoint", "tcp://127.0.0.1:9"});
     expect_error(o, 1, "no server at tcp://127.0.0.1:9: start one with `troupe serve`");
     EXPECT_THAT(o.err, Not(HasSubstr("--model"))) << "it takes no model";

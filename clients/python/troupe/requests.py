@@ -12,10 +12,14 @@ from .wire.ChatMessage import ChatMessageT
 from .wire.ChatPrompt import ChatPromptT
 from .wire.ClientRequest import ClientRequestT
 from .wire.Detokenize import DetokenizeT
+from .wire.FollowEvents import FollowEventsT
 from .wire.Generate import GenerateT
 from .wire.Hello import HelloT
+from .wire.ListHistory import ListHistoryT
 from .wire.ListModels import ListModelsT
+from .wire.Load import LoadT
 from .wire.LogitBias import LogitBiasT
+from .wire.Operate import OperateT
 from .wire.Prompt import Prompt as PromptType
 from .wire.RequestBody import RequestBody
 from .wire.Sampling import SamplingT
@@ -24,6 +28,8 @@ from .wire.StopConditions import StopConditionsT
 from .wire.TextPrompt import TextPromptT
 from .wire.TokenPrompt import TokenPromptT
 from .wire.Tokenize import TokenizeT
+from .wire.Unload import UnloadT
+from .wire.Verb import Verb
 
 Prompt = Union[str, Sequence[int], Sequence[Mapping[str, str]]]
 
@@ -142,6 +148,37 @@ def list_models() -> tuple[int, ListModelsT]:
 
 def server_status() -> tuple[int, ServerStatusT]:
     return RequestBody.ServerStatus, ServerStatusT()
+
+
+def _operate(model: str, verb: int, body: object, options: Mapping[str, object]) -> tuple[int, OperateT]:
+    table = OperateT()
+    _assign(table, {"model": model, "verb_type": verb, "verb": body})
+    _assign(table, {name: options.get(name) for name in ("expected_generation", "dry_run", "queue")})
+    return RequestBody.Operate, table
+
+
+def load(checkpoint: str, model: str, max_context: int, options: Mapping[str, object]) -> tuple[int, OperateT]:
+    body = LoadT()
+    _assign(body, {"checkpoint": checkpoint, "max_context": max_context})
+    return _operate(model, Verb.Load, body, options)
+
+
+def unload(model: str, deadline_ms: int, options: Mapping[str, object]) -> tuple[int, OperateT]:
+    body = UnloadT()
+    _assign(body, {"deadline_ms": deadline_ms})
+    return _operate(model, Verb.Unload, body, options)
+
+
+def list_history(model: str, limit: int) -> tuple[int, ListHistoryT]:
+    table = ListHistoryT()
+    _assign(table, {"model": model, "limit": limit})
+    return RequestBody.ListHistory, table
+
+
+def follow_events(model: str) -> tuple[int, FollowEventsT]:
+    table = FollowEventsT()
+    _assign(table, {"model": model})
+    return RequestBody.FollowEvents, table
 
 
 def encode(version: int, request_id: int, body: tuple[int, object]) -> bytes:

@@ -243,6 +243,7 @@ class connection {
 
  private:
   friend connection connect(const std::string& endpoint, const connect_options& options);
+  friend class operations;  // operations.hpp
   explicit connection(std::shared_ptr<link> l) : link_(std::move(l)) {}
   std::shared_ptr<link> link_;
 };

@@ -1,0 +1,123 @@
+#include "troupe/operations.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include "call.hpp"
+
+namespace troupe::client {
+namespace {
+
+using flatbuffers::FlatBufferBuilder;
+using flatbuffers::Offset;
+
+std::string text_of(const flatbuffers::String* s) {
+  return s ? s->str() : std::string();
+}
+
+flatbuffers::DetachedBuffer finish(FlatBufferBuilder& b, std::uint64_t id, wire::RequestBody type,
+                                   Offset<void> body) {
+  b.Finish(wire::CreateClientRequest(b, spoken_version, id, type, body));
+  return b.Release();
+}
+
+operation_info read(const wire::OperationInfo& from) {
+  return {from.operation(),      text_of(from.model()), text_of(from.verb()), text_of(from.state()),
+          from.dry_run(),        from.begun_ms(),       from.took_ms(),       from.old_generation(),
+          from.new_generation(), text_of(from.reason())};
+}
+
+operated operate(link& l, FlatBufferBuilder& b, const std::string& model, wire::Verb verb, Offset<void> body,
+                 const operation_options& how) {
+  const auto id = l.next_id();
+  const auto name = b.CreateString(model);
+  const std::int64_t expected =
+      how.expected_generation ? static_cast<std::int64_t>(*how.expected_generation) : -1;
+  const auto wanted = wire::CreateOperate(b, name, verb, body, expected, how.dry_run, how.queue);
+  const auto r =
+      call<wire::Operated>(l, id, finish(b, id, wire::RequestBody::Operate, wanted.Union()), forever);
+  const auto& answer = *r->body_as_Operated();
+  operated done;
+  done.info = read(*answer.info());
+  if (const auto* report = answer.report())
+    for (const auto* line : *report) done.report.push_back(line->str());
+  done.bytes_loaded = answer.bytes_loaded();
+  done.bytes_freed = answer.bytes_freed();
+  done.streams_finished = answer.streams_finished();
+  done.streams_ended = answer.streams_ended();
+  return done;
+}
+
+}  // namespace
+
+operations::operations(connection to) : link_(std::move(to.link_)) {}
+
+operated operations::load(const std::string& checkpoint, const std::string& model, std::uint32_t max_context,
+                          const operation_options& how) const {
+  FlatBufferBuilder b(256);
+  const auto folder = b.CreateString(checkpoint);
+  const auto body = wire::CreateLoad(b, folder, max_context);
+  return operate(*link_, b, model, wire::Verb::Load, body.Union(), how);
+}
+
+operated operations::unload(const std::string& model, milliseconds deadline,
+                            const operation_options& how) const {
+  FlatBufferBuilder b(128);
+  const auto ms = std::clamp<std::int64_t>(deadline.count(), 0, std::numeric_limits<std::uint32_t>::max());
+  const auto body = wire::CreateUnload(b, static_cast<std::uint32_t>(ms));
+  return operate(*link_, b, model, wire::Verb::Unload, body.Union(), how);
+}
+
+std::vector<operation_info> operations::history(const std::string& model, std::uint32_t limit) const {
+  FlatBufferBuilder b(128);
+  const auto id = link_->next_id();
+  const auto name = b.CreateString(model);
+  const auto wanted = wire::CreateListHistory(b, name, limit);
+  const auto r = call<wire::History>(
+      *link_, id, finish(b, id, wire::RequestBody::ListHistory, wanted.Union()), link_->options.call_timeout);
+  std::vector<operation_info> all;
+  for (const auto* o : *r->body_as_History()->operations()) all.push_back(read(*o));
+  return all;
+}
+
+// ---- events -----------------------------------------------------------------------------------------------
+
+struct event_stream::state {
+  std::shared_ptr<link> owner;
+  std::shared_ptr<mailbox> box = std::make_shared<mailbox>();
+  std::uint64_t id = 0;
+
+  ~state() {
+    owner->forget(id);
+    owner->send(cancel_request(owner->next_id(), id));
+  }
+};
+
+event_stream::event_stream(std::unique_ptr<state> s) : state_(std::move(s)) {}
+event_stream::event_stream(event_stream&&) noexcept = default;
+event_stream& event_stream::operator=(event_stream&&) noexcept = default;
+event_stream::~event_stream() = default;
+
+std::optional<operation_info> event_stream::next(milliseconds timeout) {
+  const auto r = state_->box->take(timeout);
+  if (!r) return std::nullopt;
+  if (const auto* e = (*r)->body_as<wire::Error>()) throw read_error(*e);
+  const auto* event = (*r)->body_as<wire::Event>();
+  if (!event)
+    throw failure(error_code::invalid_frame,
+                  state_->owner->endpoint + " answered with a message of another type");
+  return read(*event->info());
+}
+
+event_stream operations::events(const std::string& model) const {
+  auto s = std::make_unique<event_stream::state>();
+  s->owner = link_;
+  s->id = link_->next_id();
+  FlatBufferBuilder b(128);
+  const auto name = b.CreateString(model);
+  const auto wanted = wire::CreateFollowEvents(b, name);
+  link_->open(s->id, s->box, finish(b, s->id, wire::RequestBody::FollowEvents, wanted.Union()));
+  return event_stream(std::move(s));
+}
+
+}  // namespace troupe::client
