@@ -12,6 +12,7 @@
 #include <troupe/operations.hpp>
 
 #include "cli/interrupt.hpp"
+#include "cli/model_table.hpp"
 #include "cli/output.hpp"
 #include "cli/reach.hpp"
 #include "kernel/base/text.hpp"
@@ -43,21 +44,8 @@ std::string generation_text(const client::operation_info& o) {
   return fmt::format("{} -> {}", o.old_generation, o.new_generation);
 }
 
-boost::json::object info_json(const client::operation_info& o) {
-  return {{"operation", o.operation},
-          {"model", o.model},
-          {"verb", o.verb},
-          {"state", o.state},
-          {"dry_run", o.dry_run},
-          {"begun_ms", o.begun_ms},
-          {"took_ms", o.took_ms},
-          {"old_generation", o.old_generation},
-          {"new_generation", o.new_generation},
-          {"reason", o.reason}};
-}
-
 boost::json::object operated_json(const client::operated& done) {
-  auto out = info_json(done.info);
+  auto out = operation_json(done.info);
   boost::json::array report;
   for (const auto& line : done.report) report.emplace_back(line);
   out["report"] = std::move(report);
@@ -131,9 +119,7 @@ int history(const operate_command& c, const context& shared) {
   return with_server(shared, [&](const client::operations& server) {
     const auto all = server.history(c.target, c.limit);
     if (!c.json) return write_out(history_text(all));
-    boost::json::array list;
-    for (const auto& o : all) list.push_back(info_json(o));
-    return write_json(boost::json::object{{"operations", std::move(list)}});
+    return write_json(boost::json::object{{"operations", operations_json(all)}});
   });
 }
 
@@ -148,7 +134,7 @@ int events(const operate_command& c, const context& shared) {
     auto stream = server.events(c.target);
     while (!interrupt_guard::pressed()) {
       const auto event = stream.next(client::milliseconds(100));
-      if (event && !(c.json ? write_json(info_json(*event)) : write_out(event_text(*event)))) break;
+      if (event && !(c.json ? write_json(operation_json(*event)) : write_out(event_text(*event)))) break;
     }
     return true;
   });

@@ -37,6 +37,7 @@ boost::json::object status_json(const client::server_status& s) {
                                         {"cached_blocks", s.cache.cached_blocks},
                                         {"block_bytes", s.cache.block_bytes}}},
           {"models", models_json(s.models)},
+          {"operations", operations_json(s.operations)},
           {"restarts", std::move(restarts)}};
 }
 
@@ -47,6 +48,10 @@ std::string status_text(const client::server_status& s, const std::string& endpo
       s.version, endpoint, duration_text(s.uptime_ms), s.clients, s.open_requests, s.bad_frames,
       s.cache.blocks - s.cache.free_blocks, s.cache.blocks, human_bytes(s.cache.block_bytes),
       s.cache.cached_blocks, models_text(s.models));
+  if (!s.operations.empty()) out += "\noperations under way:\n";
+  for (const auto& o : s.operations)
+    fmt::format_to(std::back_inserter(out), "  {} {} {}: {} for {:.1f} s\n", o.operation, o.verb, o.model,
+                   o.state, o.took_ms / 1000);
   if (!s.restarts.empty()) out += "\nrestarted since the start:\n";
   for (const auto& r : s.restarts)
     fmt::format_to(std::back_inserter(out), "  {} {} times, last: {}\n", r.actor, r.restarts, r.last_reason);

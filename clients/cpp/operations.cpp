@@ -11,20 +11,10 @@ namespace {
 using flatbuffers::FlatBufferBuilder;
 using flatbuffers::Offset;
 
-std::string text_of(const flatbuffers::String* s) {
-  return s ? s->str() : std::string();
-}
-
 flatbuffers::DetachedBuffer finish(FlatBufferBuilder& b, std::uint64_t id, wire::RequestBody type,
                                    Offset<void> body) {
   b.Finish(wire::CreateClientRequest(b, spoken_version, id, type, body));
   return b.Release();
-}
-
-operation_info read(const wire::OperationInfo& from) {
-  return {from.operation(),      text_of(from.model()), text_of(from.verb()), text_of(from.state()),
-          from.dry_run(),        from.begun_ms(),       from.took_ms(),       from.old_generation(),
-          from.new_generation(), text_of(from.reason())};
 }
 
 operated operate(link& l, FlatBufferBuilder& b, const std::string& model, wire::Verb verb, Offset<void> body,
@@ -38,7 +28,7 @@ operated operate(link& l, FlatBufferBuilder& b, const std::string& model, wire::
       call<wire::Operated>(l, id, finish(b, id, wire::RequestBody::Operate, wanted.Union()), forever);
   const auto& answer = *r->body_as_Operated();
   operated done;
-  done.info = read(*answer.info());
+  done.info = read_operation(*answer.info());
   if (const auto* report = answer.report())
     for (const auto* line : *report) done.report.push_back(line->str());
   done.bytes_loaded = answer.bytes_loaded();
@@ -76,7 +66,7 @@ std::vector<operation_info> operations::history(const std::string& model, std::u
   const auto r = call<wire::History>(
       *link_, id, finish(b, id, wire::RequestBody::ListHistory, wanted.Union()), link_->options.call_timeout);
   std::vector<operation_info> all;
-  for (const auto* o : *r->body_as_History()->operations()) all.push_back(read(*o));
+  for (const auto* o : *r->body_as_History()->operations()) all.push_back(read_operation(*o));
   return all;
 }
 
@@ -106,7 +96,7 @@ std::optional<operation_info> event_stream::next(milliseconds timeout) {
   if (!event)
     throw failure(error_code::invalid_frame,
                   state_->owner->endpoint + " answered with a message of another type");
-  return read(*event->info());
+  return read_operation(*event->info());
 }
 
 event_stream operations::events(const std::string& model) const {

@@ -231,7 +231,11 @@ TEST_F(Served, LoadsAndUnloadsAModelAndTellsItsHistory) {
   EXPECT_EQ(loaded.status, 0) << loaded.err;
   EXPECT_THAT(loaded.out, StartsWith("load owl: done in "));
   EXPECT_THAT(loaded.out, HasSubstr("generation 0 -> 1"));
-  EXPECT_THAT(run({"models"}).out, HasSubstr("owl"));
+  const auto status = run_json({"status", "--json"});
+  EXPECT_EQ(status.at("models").at(1).at("name").as_string(), "owl");
+  EXPECT_EQ(status.at("models").at(1).at("generation").to_number<int>(), 1);
+  EXPECT_EQ(status.at("models").at(1).at("checkpoint").as_string(), folder);
+  EXPECT_TRUE(status.at("operations").as_array().empty());
   EXPECT_EQ(run({"generate", "--model", "owl", "--max-tokens", "3", "Hello"}).status, 0);
 
   const auto again = run({"load", folder, "--name", "owl"});

@@ -18,20 +18,6 @@
 
 namespace troupe::client {
 
-// Where an operation stands, or how it ended.
-struct operation_info {
-  std::uint64_t operation = 0;
-  std::string model;
-  std::string verb;   // load, unload
-  std::string state;  // queued, staging, ...; at its end done, refused or undone
-  bool dry_run = false;
-  std::uint64_t begun_ms = 0;  // since 1970-01-01 UTC
-  double took_ms = 0;
-  std::uint64_t old_generation = 0;  // 0 = the name was not served
-  std::uint64_t new_generation = 0;
-  std::string reason;
-};
-
 struct operated {
   operation_info info;
   std::vector<std::string> report;  // for people
