@@ -56,6 +56,9 @@ CAF_ADD_TYPE_ID(troupe, (troupe::message<troupe::wire::ModelUnloaded>))
 CAF_ADD_TYPE_ID(troupe, (troupe::message<troupe::wire::StepPlan>))
 CAF_ADD_TYPE_ID(troupe, (troupe::message<troupe::wire::StepResult>))
 CAF_ADD_TYPE_ID(troupe, (troupe::message<troupe::wire::SchedulerStatus>))
+CAF_ADD_TYPE_ID(troupe, (troupe::message<troupe::wire::SwitchVersion>))
+CAF_ADD_TYPE_ID(troupe, (troupe::message<troupe::wire::Switched>))
+CAF_ADD_TYPE_ID(troupe, (troupe::message<troupe::wire::WatchReport>))
 CAF_ADD_ATOM(troupe, troupe, peer_atom, "peer")        // supervisor to all: (id, handle)
 CAF_ADD_ATOM(troupe, troupe, status_atom, "status")    // gateway to scheduler and cache-manager
 CAF_ADD_ATOM(troupe, troupe, admit_atom, "admit")      // gateway to tokenizer: (stream, request, received_ns)
@@ -66,6 +69,9 @@ CAF_ADD_ATOM(troupe, troupe, tick_atom, "tick")        // an actor to itself: ti
 CAF_ADD_ATOM(troupe, troupe, changed_atom, "changed")  // deployer to gateway: the catalogue says something new
 CAF_ADD_ATOM(troupe, troupe, vacate_atom, "vacate")    // deployer to gateway: (model, deadline in ms); answered when no stream is left
 CAF_ADD_ATOM(troupe, troupe, loaded_atom, "loaded")    // host to deployer: (model, bytes) or (model, error code, text)
+CAF_ADD_ATOM(troupe, troupe, watch_atom, "watch")      // deployer to scheduler: how does the version do that runs
+CAF_ADD_ATOM(troupe, troupe, adopt_atom, "adopt")      // deployer to host: another version is the one to load from now on
+CAF_ADD_ATOM(troupe, troupe, redirect_atom, "redirect")  // deployer to tokenizer: (model, scheduler) open streams go on there
 CAF_END_TYPE_ID_BLOCK(troupe)
 
 namespace troupe {
@@ -93,13 +99,16 @@ using scheduler_actor = caf::typed_actor<
     caf::reacts_to<message<wire::Abort>>,
     caf::reacts_to<message<wire::StepResult>>,
     caf::reacts_to<tick_atom>,
+    caf::replies_to<message<wire::SwitchVersion>>::with<message<wire::Switched>>,
+    caf::replies_to<watch_atom>::with<message<wire::WatchReport>>,
     caf::replies_to<status_atom>::with<message<wire::SchedulerStatus>>>;
 
 using tokenizer_actor = caf::typed_actor<
     peer_reaction,
     caf::reacts_to<admit_atom, std::uint64_t, message<wire::ClientRequest>, std::uint64_t>,
     caf::reacts_to<abandon_atom, std::uint64_t, std::uint16_t>,  // wire::ErrorCode; cancelled = the client asked for it
-    caf::reacts_to<message<wire::TokenBatch>>>;
+    caf::reacts_to<message<wire::TokenBatch>>,
+    caf::reacts_to<redirect_atom, std::uint32_t, caf::strong_actor_ptr>>;
 
 using gateway_actor = caf::typed_actor<
     peer_reaction,
@@ -112,6 +121,7 @@ using gateway_actor = caf::typed_actor<
 
 using host_actor = caf::typed_actor<
     peer_reaction,
+    caf::reacts_to<adopt_atom>,
     caf::reacts_to<tick_atom>>;
 
 using deployer_actor = caf::typed_actor<

@@ -57,7 +57,8 @@ class block_pool {
   void release_model(model_id model);  // all its sequences; keeps nothing of what they held alone
   // The model is gone: its sequences, its cached prefixes and its tokens per block. Answers how many blocks that emptied.
   std::uint32_t forget_model(model_id model);
-  void forget();  // every sequence and every cached prefix: the K/V are gone
+  void drop_prefixes(model_id model);  // another Program runs it: what is cached of it is of no use any more
+  void forget();                       // every sequence and every cached prefix: the K/V are gone
 
   std::uint32_t blocks() const { return static_cast<std::uint32_t>(blocks_.size()); }
   std::uint32_t free_blocks() const { return static_cast<std::uint32_t>(free_.size() + evictable_.size()); }
@@ -88,7 +89,6 @@ class block_pool {
   void hold(block_id b);
   void let_go(block_id b);
   void drop_entry(block& b);
-  void drop_prefixes(model_id model);
   block_id take();
 
   bool prefix_caching_;

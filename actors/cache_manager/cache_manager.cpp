@@ -119,12 +119,15 @@ cache_manager_actor::behavior_type cache_manager(cache_manager_pointer self, cac
       [self](const message<wire::Lease>& lease) {
         self->state.adopt(lease->pool());
         meet(self, *lease);
+        if (lease->block_tokens() != 0)
+          self->state.pool.set_block_tokens({lease->model()}, lease->block_tokens());
         self->state.serve(*lease);
         return self->state.answer();
       },
       [self](const message<wire::Release>& release) {
         for (const wire::ReleaseItem* item : *release->items())
           self->state.pool.release({{release->model()}, {item->sequence()}}, span_of(item->computed_ids()));
+        if (release->forget_prefixes()) self->state.pool.drop_prefixes({release->model()});
       },
       [self](const message<wire::UnloadModel>& gone) {
         cache_manager_state& s = self->state;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <caf/actor_cast.hpp>
+#include <caf/send.hpp>
 #include <caf/stateful_actor.hpp>
 #include <caf/typed_event_based_actor.hpp>
 #include <caf/typed_response_promise.hpp>
@@ -21,10 +22,22 @@ namespace {
 
 using clock = std::chrono::steady_clock;
 
-struct loaded_model {
+struct loaded_version {
   message<wire::LoadModel> request;
   message<wire::ModelLoaded> answer;
-  std::unique_ptr<step_runner> runner;
+  std::shared_ptr<ops::model> model;
+  std::shared_ptr<const checkpoint::weights> files;
+};
+
+struct loaded_model {
+  std::map<std::uint32_t, loaded_version> versions;  // not empty
+  std::uint32_t running = 0;                         // the one that the runner uses
+  std::shared_ptr<step_runner> runner;
+
+  void run_with(std::uint32_t version) {
+    running = version;
+    runner->use(versions.at(version).model);
+  }
 };
 
 using load_promise = caf::typed_response_promise<message<wire::ModelLoaded>>;
@@ -44,7 +57,7 @@ struct executor_state {
   std::shared_ptr<ops::backend> backend;  // outlives the models
   loader_actor loader;
   std::map<std::uint32_t, loaded_model> models;
-  std::map<std::uint32_t, pending_load> pending;
+  std::map<std::pair<std::uint32_t, std::uint32_t>, pending_load> pending;  // by model and version
 
   result<void> open_device();
   message<wire::ModelLoaded> install(const pending_load& load, const compiled_ptr& compiled);
@@ -70,54 +83,57 @@ result<void> executor_state::open_device() {
 
 message<wire::ModelLoaded> executor_state::install(const pending_load& load, const compiled_ptr& compiled) {
   const double ms = std::chrono::duration<double, std::milli>(clock::now() - load.begun).count();
-  const std::uint32_t id = load.request->model();
+  const std::uint32_t id = load.request->model(), version = load.request->version();
   const ops::model& model = *compiled->model;
   flatbuffers::FlatBufferBuilder builder;
   const auto answer = message<wire::ModelLoaded>::finish(
       builder,
       wire::CreateModelLoaded(builder, id, model.weight_bytes(), model.block_tokens(), options.backend.blocks,
-                              options.backend.block_bytes, ms, pool, model.state_bytes()));
+                              options.backend.block_bytes, ms, pool, model.state_bytes(), version));
   log::info("executor", "model loaded",
             {{"model", load.request->name()->string_view()},
+             {"version", version},
              {"weight_bytes", answer->weight_bytes()},
              {"block_tokens", answer->block_tokens()},
              {"state_bytes_per_sequence", answer->state_bytes()},
              {"state_bytes", answer->state_bytes() * options.max_sequences},
              {"ms", ms}});
-  models[id] = {load.request, answer,
-                std::make_unique<step_runner>(model_id{id}, std::move(compiled->model), compiled->vocabulary,
-                                              options.max_sequences)};
+  auto& at = models[id];
+  at.versions[version] = {load.request, answer, compiled->model, compiled->files};
+  if (at.runner) return answer;
+  at.runner = std::make_shared<step_runner>(model_id{id}, compiled->model, compiled->vocabulary,
+                                            options.max_sequences);
+  at.running = version;
   return answer;
 }
 
 using result_sink = caf::typed_actor<caf::reacts_to<message<wire::StepResult>>>;
 using executor_pointer = executor_actor::stateful_pointer<executor_state>;
 
-// The last reference goes to the loader: unmapping and freeing take time that steps should not wait for.
-template <class T>
-void discard(executor_pointer self, std::shared_ptr<T> what) {
+// The last references go to the loader: unmapping and freeing take time that steps should not wait for.
+discard_order_ptr discarding(executor_pointer self, std::vector<std::shared_ptr<void>> what) {
   auto order = std::make_shared<discard_order>();
   order->backend = self->state.backend;
   order->what = std::move(what);
-  self->send(self->state.loader, discard_order_ptr(std::move(order)));
+  return order;
 }
 
-void loaded(executor_pointer self, std::uint32_t id, const message<wire::LoadModel>& request,
-            const compiled_ptr& compiled) {
+void loaded(executor_pointer self, const message<wire::LoadModel>& request, const compiled_ptr& compiled) {
   executor_state& state = self->state;
-  auto found = state.pending.find(id);
-  if (found == state.pending.end() || found->second.request.get() != request.get())
-    return discard(self, compiled);  // unloaded meanwhile
+  auto found = state.pending.find({request->model(), request->version()});
+  if (found == state.pending.end() || found->second.request.get() != request.get()) {  // unloaded meanwhile
+    caf::anon_send(state.loader, discarding(self, {compiled}));
+    return;
+  }
   pending_load load = std::move(found->second);
   state.pending.erase(found);
   const auto answer = state.install(load, compiled);
   for (load_promise& asker : load.askers) asker.deliver(answer);
 }
 
-void not_loaded(executor_pointer self, std::uint32_t id, const message<wire::LoadModel>& request,
-                const caf::error& problem) {
+void not_loaded(executor_pointer self, const message<wire::LoadModel>& request, const caf::error& problem) {
   auto& pending = self->state.pending;
-  auto found = pending.find(id);
+  auto found = pending.find({request->model(), request->version()});
   if (found == pending.end() || found->second.request.get() != request.get()) return;
   const error e = from_caf(problem, self->system().render(problem));
   log::debug("executor", "model not loaded", {{"model", request->name()->string_view()}, {"error", e.text}});
@@ -126,46 +142,112 @@ void not_loaded(executor_pointer self, std::uint32_t id, const message<wire::Loa
   for (load_promise& asker : load.askers) asker.deliver(problem);
 }
 
+// Another checkpoint under the same number: what was loaded is of no use.
+void forget_model(executor_pointer self, std::uint32_t id) {
+  executor_state& state = self->state;
+  auto found = state.models.find(id);
+  if (found == state.models.end()) return;
+  std::vector<std::shared_ptr<void>> what = {std::move(found->second.runner)};
+  for (auto& [number, v] : found->second.versions) {
+    what.push_back(std::move(v.model));
+    what.push_back(std::const_pointer_cast<checkpoint::weights>(v.files));
+  }
+  state.models.erase(found);
+  caf::anon_send(state.loader, discarding(self, std::move(what)));
+}
+
 caf::result<message<wire::ModelLoaded>> load(executor_pointer self, const message<wire::LoadModel>& request) {
   executor_state& state = self->state;
   const std::uint32_t id = request->model();
+  auto order = std::make_shared<compile_order>(compile_order{request, nullptr, nullptr});
   if (auto known = state.models.find(id); known != state.models.end()) {
-    if (same(*known->second.request, *request)) return known->second.answer;
-    discard(self, std::shared_ptr<step_runner>(std::move(known->second.runner)));
-    state.models.erase(known);
+    auto& versions = known->second.versions;
+    if (auto version = versions.find(request->version()); version != versions.end()) {
+      if (same(*version->second.request, *request)) return version->second.answer;
+      forget_model(self, id);
+    } else if (const auto& other = versions.begin()->second;
+               other.request->checkpoint()->string_view() == request->checkpoint()->string_view()) {
+      order->files = other.files;
+    }
   }
   if (auto open = state.open_device(); !open) return to_caf(open.error());
+  order->backend = state.backend;
   auto promise = self->make_response_promise<message<wire::ModelLoaded>>();
-  auto& load = state.pending[id];
+  auto& load = state.pending[{id, request->version()}];
   load.askers.push_back(promise);
   if (load.request && same(*load.request, *request)) return promise;
   load.request = request;
   load.begun = clock::now();
-  const auto order = std::make_shared<const compile_order>(compile_order{request, state.backend});
   self->request(state.loader, caf::infinite, compile_order_ptr(order))
-      .then([self, id, request](const compiled_ptr& compiled) { loaded(self, id, request, compiled); },
-            [self, id, request](const caf::error& problem) { not_loaded(self, id, request, problem); });
+      .then([self, request](const compiled_ptr& compiled) { loaded(self, request, compiled); },
+            [self, request](const caf::error& problem) { not_loaded(self, request, problem); });
   return promise;
 }
 
-message<wire::ModelUnloaded> unload(executor_pointer self, std::uint32_t id) {
+// ---- unloading --------------------------------------------------------------------------------------------
+
+std::uint64_t bytes_of(const executor_state& state, const loaded_version& v) {
+  return v.answer->weight_bytes() + v.answer->state_bytes() * state.options.max_sequences;
+}
+
+void end_loads(executor_state& state, const wire::UnloadModel& gone) {
+  const auto reason = to_caf({error_code::unavailable, "the model was unloaded while it was being loaded"});
+  for (auto load = state.pending.begin(); load != state.pending.end();) {
+    const auto& [model, version] = load->first;
+    if (model != gone.model() ||
+        (gone.version() >= 0 && static_cast<std::int64_t>(version) != gone.version())) {
+      ++load;
+      continue;
+    }
+    for (load_promise& asker : load->second.askers) asker.deliver(reason);
+    load = state.pending.erase(load);
+  }
+}
+
+// What of the model is to be destroyed. Its runner never keeps a version that goes: a step that is yet to come brings its own.
+std::vector<std::shared_ptr<void>> take_out(executor_state& state, const wire::UnloadModel& gone,
+                                            std::uint64_t& bytes) {
+  std::vector<std::shared_ptr<void>> what;
+  auto found = state.models.find(gone.model());
+  if (found == state.models.end()) return what;
+  loaded_model& at = found->second;
+  const auto take = [&](loaded_version& v) {
+    bytes += bytes_of(state, v);
+    what.push_back(std::move(v.model));
+    what.push_back(std::const_pointer_cast<checkpoint::weights>(std::move(v.files)));
+  };
+  if (gone.version() >= 0) {
+    const auto version = at.versions.find(static_cast<std::uint32_t>(gone.version()));
+    if (version == at.versions.end()) return what;
+    take(version->second);
+    const bool was_running = at.running == version->first;
+    at.versions.erase(version);
+    if (!at.versions.empty()) {
+      if (was_running) at.run_with(at.versions.rbegin()->first);
+      return what;
+    }
+  }
+  for (auto& [number, v] : at.versions) take(v);
+  what.push_back(std::move(at.runner));
+  state.models.erase(found);
+  return what;
+}
+
+caf::result<message<wire::ModelUnloaded>> unload(executor_pointer self, const wire::UnloadModel& gone) {
   executor_state& state = self->state;
-  if (auto load = state.pending.find(id); load != state.pending.end()) {
-    const auto gone = to_caf({error_code::unavailable, "the model was unloaded while it was being loaded"});
-    for (load_promise& asker : load->second.askers) asker.deliver(gone);
-    state.pending.erase(load);
-  }
+  end_loads(state, gone);
   std::uint64_t freed = 0;
-  if (auto known = state.models.find(id); known != state.models.end()) {
-    freed = known->second.answer->weight_bytes() +
-            known->second.answer->state_bytes() * state.options.max_sequences;
-    log::info("executor", "model unloaded",
-              {{"model", known->second.request->name()->string_view()}, {"bytes", freed}});
-    discard(self, std::shared_ptr<step_runner>(std::move(known->second.runner)));
-    state.models.erase(known);
-  }
-  flatbuffers::FlatBufferBuilder builder(64);
-  return message<wire::ModelUnloaded>::finish(builder, wire::CreateModelUnloaded(builder, id, freed));
+  auto what = take_out(state, gone, freed);
+  if (freed > 0) log::info("executor", "model unloaded", {{"model", gone.model()}, {"bytes", freed}});
+  auto promise = self->make_response_promise<message<wire::ModelUnloaded>>();
+  auto answer = [promise, id = gone.model(), freed]() mutable {
+    flatbuffers::FlatBufferBuilder builder(64);
+    promise.deliver(
+        message<wire::ModelUnloaded>::finish(builder, wire::CreateModelUnloaded(builder, id, freed)));
+  };
+  self->request(state.loader, caf::infinite, discarding(self, std::move(what)))
+      .then([answer](bool) mutable { answer(); }, [answer](const caf::error&) mutable { answer(); });
+  return promise;
 }
 
 void run_plan(executor_pointer self, const message<wire::StepPlan>& plan) {
@@ -176,6 +258,14 @@ void run_plan(executor_pointer self, const message<wire::StepPlan>& plan) {
     log::debug("executor", "plan dropped",
                {{"model", plan->model()}, {"step", plan->step()}, {"pool", plan->pool()}});
     return;
+  }
+  if (plan->version() != found->second.running) {
+    if (!found->second.versions.contains(plan->version())) {
+      log::warning("executor", "plan for a version that is not loaded",
+                   {{"model", plan->model()}, {"version", plan->version()}});
+      return;
+    }
+    found->second.run_with(plan->version());
   }
   step_runner& runner = *found->second.runner;
   const bool stale = plan->epoch() < state.newest_epoch;
@@ -199,7 +289,7 @@ executor_actor::behavior_type executor(executor_pointer self, executor_options o
   self->link_to(self->state.loader);
   return {[](peer_atom, const std::string&, const caf::strong_actor_ptr&) {},
           [self](const message<wire::LoadModel>& request) { return load(self, request); },
-          [self](const message<wire::UnloadModel>& request) { return unload(self, request->model()); },
+          [self](const message<wire::UnloadModel>& request) { return unload(self, *request); },
           [self](const message<wire::StepPlan>& plan) { run_plan(self, plan); }};
 }
 

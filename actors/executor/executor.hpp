@@ -3,7 +3,8 @@
 //   hears    LoadModel  from host        answers ModelLoaded | error (not_found, bad_checkpoint, bad_program, bad_module,
 //                                        unsupported, bad_config, no_room); what is loaded already is answered at once. Steps go
 //                                        on meanwhile: its loader compiles
-//            UnloadModel from deployer    answers ModelUnloaded; a load under way is answered unavailable
+//                       and deployer      of several versions of a model each plan names the one that runs it
+//            UnloadModel from deployer    answers ModelUnloaded when all is destroyed; a load under way is answered unavailable
 //            StepPlan   from scheduler   sends StepResult to the plan's sender. No answer: unknown model, plan for
 //                                        another pool
 //            peer       from supervisor  ignored: it answers whoever asks

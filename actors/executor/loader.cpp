@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "actors/errors.hpp"
+#include "kernel/base/background.hpp"
 #include "kernel/program/native_ops.hpp"
 #include "kernel/telemetry/progress.hpp"
 
@@ -31,7 +32,9 @@ result<compiled_ptr> compile(const executor_options& options, const compile_orde
   const std::filesystem::path folder = request.checkpoint()->str();
   auto native = open_native_ops(options, request, **program);
   if (!native) return fail(native.error());
-  auto files = options.open_weights ? options.open_weights(folder) : checkpoint::weights::open(folder);
+  result<std::shared_ptr<const checkpoint::weights>> files = order.files;
+  if (!*files)
+    files = options.open_weights ? options.open_weights(folder) : checkpoint::weights::open(folder);
   if (!files) return fail(files.error());
   ops::load_options how;
   how.native_ops = std::move(*native);
@@ -48,6 +51,7 @@ result<compiled_ptr> compile(const executor_options& options, const compile_orde
   auto compiled = std::make_shared<compiled_model>();
   compiled->backend = order.backend;
   compiled->model = std::move(*made);
+  compiled->files = std::move(*files);
   compiled->vocabulary = (*program)->facts()->vocabulary();
   return compiled;
 }
@@ -66,11 +70,15 @@ result<compiled_ptr> try_to_compile(const executor_options& options, const compi
 
 loader_actor::behavior_type loader(loader_actor::pointer, executor_options options) {
   return {[options = std::move(options)](const compile_order_ptr& order) -> caf::result<compiled_ptr> {
+            if (options.detached) run_in_background();
             auto compiled = try_to_compile(options, *order);
             if (!compiled) return to_caf(compiled.error());
             return std::move(*compiled);
           },
-          [](const discard_order_ptr& order) { order->what.reset(); }};
+          [](const discard_order_ptr& order) {
+            order->what.clear();
+            return true;
+          }};
 }
 
 }  // namespace

@@ -132,7 +132,8 @@ tokenizer_actor::behavior_type run_worker(tokenizer_actor::pointer self, std::sh
         }
         w->log->abandoned(stream, static_cast<error_code>(why));
       },
-      [](const message<wire::TokenBatch>&) {}};
+      [](const message<wire::TokenBatch>&) {},
+      [](redirect_atom, std::uint32_t, const caf::strong_actor_ptr&) {}};
 }
 
 scheduler_actor::behavior_type run_scheduler(scheduler_actor::pointer, stage_log* log) {
@@ -142,6 +143,8 @@ scheduler_actor::behavior_type run_scheduler(scheduler_actor::pointer, stage_log
           [log](const message<wire::Abort>& a) { log->aborted(a->stream()); },
           [](const message<wire::StepResult>&) {},
           [](tick_atom) {},
+          [](const message<wire::SwitchVersion>&) { return message<wire::Switched>{}; },
+          [](watch_atom) { return message<wire::WatchReport>{}; },
           [](status_atom) {
             wire::SchedulerStatusT s;
             s.running = 5;

@@ -73,6 +73,8 @@ scheduler_actor::behavior_type run_scheduler(scheduler_actor::pointer, int* told
           [](const message<wire::Abort>&) {},
           [](const message<wire::StepResult>&) {},
           [](tick_atom) {},
+          [](const message<wire::SwitchVersion>&) { return message<wire::Switched>{}; },
+          [](watch_atom) { return message<wire::WatchReport>{}; },
           [](status_atom) { return message<wire::SchedulerStatus>{}; }};
 }
 
