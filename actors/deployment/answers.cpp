@@ -28,6 +28,12 @@ reply_message operated_reply(std::uint64_t request, const operation& o, const ou
   answer.bytes_freed = measured.bytes_freed;
   answer.streams_finished = measured.streams_finished;
   answer.streams_ended = measured.streams_ended;
+  answer.sequences_continued = measured.sequences_continued;
+  answer.sequences_recomputed = measured.sequences_recomputed;
+  answer.bytes_shared = measured.bytes_shared;
+  answer.caches_kept = measured.caches_kept;
+  answer.pause_ms = static_cast<double>(measured.pause_ns) / 1e6;
+  answer.usual_pause_ms = static_cast<double>(measured.usual_pause_ns) / 1e6;
   flatbuffers::FlatBufferBuilder b(512);
   return make_reply(b, request, wire::CreateOperated(b, &answer));
 }

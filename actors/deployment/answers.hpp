@@ -25,6 +25,12 @@ struct outcome {
   std::uint64_t bytes_freed = 0;
   std::uint32_t streams_finished = 0;
   std::uint32_t streams_ended = 0;
+  std::uint32_t sequences_continued = 0;
+  std::uint32_t sequences_recomputed = 0;
+  std::uint64_t bytes_shared = 0;
+  bool caches_kept = false;
+  std::uint64_t pause_ns = 0;
+  std::uint64_t usual_pause_ns = 0;
 };
 
 std::unique_ptr<wire::OperationInfoT> info_of(const operation& o, std::uint64_t now_ms);

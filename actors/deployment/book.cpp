@@ -15,6 +15,13 @@ std::string generation_text(std::uint64_t generation) {
   return generation == 0 ? "not served" : fmt::format("generation {}", generation);
 }
 
+// Whether the change is one that a rollback takes back: another version under the same name.
+bool is_other(const version& a, const version& b) {
+  return a.served() && b.served() &&
+         (a.checkpoint != b.checkpoint || a.max_context != b.max_context ||
+          ((a.own_module || b.own_module) && a.module_sha256 != b.module_sha256));
+}
+
 }  // namespace
 
 std::string fingerprint(const version& configured) {
@@ -32,10 +39,11 @@ book::book(std::span<const base_entry> configured, std::span<const record> past,
     e.generation = 1;
     e.base = fingerprint(b.intended);
   }
-  std::map<std::string, record> commits;     // the last of each model
+  std::map<std::string, record> commits;  // the last of each model
+  std::map<std::string, version> before;
   std::map<std::uint64_t, bool> unfinished;  // operation: committed
-  for (const record& r : past) replay(r, commits, unfinished);
-  adopt(commits);
+  for (const record& r : past) replay(r, commits, before, unfinished);
+  adopt(commits, before);
   for (const auto& [id, committed] : unfinished) {
     operation& o = operations_[id];
     o.state = committed ? state::done : state::refused;
@@ -45,7 +53,7 @@ book::book(std::span<const base_entry> configured, std::span<const record> past,
 }
 
 void book::replay(const record& r, std::map<std::string, record>& commits,
-                  std::map<std::uint64_t, bool>& unfinished) {
+                  std::map<std::string, version>& before, std::map<std::uint64_t, bool>& unfinished) {
   last_id_ = std::max(last_id_, r.of.id);
   if (r.what == record::kind::begun) {
     operations_[r.of.id] = r.of;
@@ -55,6 +63,12 @@ void book::replay(const record& r, std::map<std::string, record>& commits,
   }
   const auto known = operations_.find(r.of.id);
   if (r.what == record::kind::committed) {
+    const auto last = commits.find(r.of.model);
+    const auto base = models_.find(r.of.model);
+    if (last != commits.end() && is_other(last->second.of.wanted, r.of.wanted))
+      before[r.of.model] = last->second.of.wanted;
+    else if (last == commits.end() && base != models_.end() && is_other(base->second.intended, r.of.wanted))
+      before[r.of.model] = base->second.intended;
     commits[r.of.model] = r;
     if (known == operations_.end()) return;  // compacted away
     known->second.new_generation = r.of.wanted.served() ? r.generation : 0;
@@ -71,7 +85,7 @@ void book::replay(const record& r, std::map<std::string, record>& commits,
 }
 
 // A commit overrides the configuration's entry until that is edited.
-void book::adopt(const std::map<std::string, record>& commits) {
+void book::adopt(const std::map<std::string, record>& commits, const std::map<std::string, version>& before) {
   for (const auto& [model, commit] : commits) {
     entry& e = models_[model];
     if (e.base != commit.base) {
@@ -79,6 +93,7 @@ void book::adopt(const std::map<std::string, record>& commits) {
       continue;
     }
     e.intended = commit.of.wanted;
+    if (const auto known = before.find(model); known != before.end()) e.before = known->second;
     e.generation = commit.generation;
     e.changed = true;
     e.changed_by = commit.of.id;
@@ -103,6 +118,15 @@ std::optional<error> book::objection(const operation& o) const {
         fmt::format("model {}: a model of that name is served already (generation {}): unload it, or "
                     "give another name",
                     o.model, found)};
+  if (found == 0) return std::nullopt;
+  const entry& e = models_.find(o.model)->second;
+  if (e.intended.pinned && o.course.verb != verb::pin && o.course.verb != verb::unpin)
+    return error{error_code::conflict,
+                 fmt::format("model {}: it is pinned: `troupe pin --off {}` first", o.model, o.model)};
+  if (o.course.verb == verb::rollback && !e.before.served())
+    return error{
+        error_code::conflict,
+        fmt::format("model {}: no version before generation {} is known to go back to", o.model, found)};
   return std::nullopt;
 }
 
@@ -133,8 +157,19 @@ result<operation> book::open(const request& wanted, std::uint64_t now_ms) {
   return operations_[o.id] = o;
 }
 
+// What follows from the book when its turn has come.
+void book::find_wanted(operation& o) const {
+  const auto known = models_.find(o.model);
+  if (o.course.verb == verb::load || o.course.verb == verb::deploy || known == models_.end()) return;
+  o.wanted = o.course.verb == verb::unload     ? version{}
+             : o.course.verb == verb::rollback ? known->second.before
+                                               : known->second.intended;
+  o.wanted.pinned = o.course.verb == verb::pin;
+}
+
 result<void> book::begin(operation& o) {
   o.old_generation = o.new_generation = generation_of(o.model);
+  find_wanted(o);
   o.state = *next(o.course, state::queued, event::passed);
   return write_({record::kind::begun, o, 0, {}});
 }
@@ -142,8 +177,10 @@ result<void> book::begin(operation& o) {
 result<void> book::commit(operation& o) {
   entry& e = models_[o.model];
   // A name that is closed keeps its count, so that no number ever means two things.
-  const std::uint64_t generation = o.wanted.served() ? e.generation + 1 : e.generation;
+  const bool counts = o.wanted.served() && o.course.verb != verb::pin && o.course.verb != verb::unpin;
+  const std::uint64_t generation = counts ? e.generation + 1 : e.generation;
   if (auto written = write_({record::kind::committed, o, generation, e.base}); !written) return written;
+  if (is_other(e.intended, o.wanted)) e.before = e.intended;
   e.intended = o.wanted;
   e.generation = generation;
   e.changed = true;
@@ -214,16 +251,24 @@ void book::finish(operation& o, std::uint64_t now_ms) {
   }
 }
 
-void book::set_module(std::uint64_t id, const std::string& sha256) {
-  if (auto found = operations_.find(id); found != operations_.end())
-    found->second.wanted.module_sha256 = sha256;
+void book::set_module(std::uint64_t id, const std::string& sha256, bool own) {
+  const auto found = operations_.find(id);
+  if (found == operations_.end()) return;
+  found->second.wanted.module_sha256 = sha256;
+  found->second.wanted.own_module = own;
 }
 
-// Only the way out of each state is taken; what has been committed is finished.
+void book::learn_module(std::string_view model, const std::string& sha256) {
+  const auto found = models_.find(model);
+  if (found != models_.end() && !found->second.intended.own_module)
+    found->second.intended.module_sha256 = sha256;
+}
+
+// Only the way out of each state is taken; what has been committed stays where it is, to be carried through.
 book::changes book::fail_all(std::string_view reason, std::uint64_t now_ms) {
   changes out;
   for (const operation& o : under_way()) {
-    if (o.state == state::queued) continue;
+    if (o.state == state::queued || is_committed(o.course, o.state)) continue;
     for (auto& changed : advance(o.id, event::failed, reason, now_ms)) out.push_back(std::move(changed));
   }
   return out;
@@ -234,6 +279,16 @@ book::changes book::fail_all(std::string_view reason, std::uint64_t now_ms) {
 const operation* book::find(std::uint64_t id) const {
   const auto found = operations_.find(id);
   return found == operations_.end() ? nullptr : &found->second;
+}
+
+const operation* book::current(std::string_view model) const {
+  const auto found = models_.find(model);
+  return found == models_.end() || found->second.current == 0 ? nullptr : find(found->second.current);
+}
+
+const version* book::intended_of(std::string_view model) const {
+  const auto found = models_.find(model);
+  return found == models_.end() || !found->second.intended.served() ? nullptr : &found->second.intended;
 }
 
 std::uint64_t book::generation_of(std::string_view model) const {
@@ -269,8 +324,12 @@ std::vector<record> book::digest() const {
   for (const auto& [model, e] : models_) {
     if (!e.changed) continue;
     record r{record::kind::committed, {}, e.generation, e.base};
-    r.of.id = e.changed_by;
     r.of.model = model;
+    if (e.before.served()) {
+      r.of.wanted = e.before;
+      all.push_back(r);
+    }
+    r.of.id = e.changed_by;
     r.of.wanted = e.intended;
     all.push_back(std::move(r));
   }

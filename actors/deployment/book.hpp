@@ -28,7 +28,7 @@ struct base_entry {
 struct request {
   std::string model;  // not empty
   deployment::course course;
-  version wanted;                         // load: checkpoint and context
+  version wanted;  // load, deploy: checkpoint and context. The others find what they want in the book
   std::int64_t expected_generation = -1;  // 0 = not served, -1 = any
   bool queue = false;                     // wait behind another operation on the model
 };
@@ -51,7 +51,7 @@ class book {
   book(std::span<const base_entry> configured, std::span<const record> past, writer write,
        std::uint64_t now_ms);
 
-  // Errors: conflict, busy, unknown_model (unload), invalid_request (load of a name that is served), or the writer's.
+  // Errors: conflict (also: the model is pinned, or there is nothing to roll back to), busy, unknown_model, or the writer's.
   result<operation> open(const request& wanted, std::uint64_t now_ms);
 
   // What happened in the operation's state; where that is not expected, nothing changes. `passed` in the state committing
@@ -59,12 +59,18 @@ class book {
   changes advance(std::uint64_t id, event what, std::string_view reason, std::uint64_t now_ms);
 
   // The module that built the candidate; before the commit.
-  void set_module(std::uint64_t id, const std::string& sha256);
+  // `own`: it was named by the operator, so that a restart has to find that very one.
+  void set_module(std::uint64_t id, const std::string& sha256, bool own);
 
-  // Every operation that is under way fails: whoever drove them is gone.
+  // What built the Program of a model that the configuration names.
+  void learn_module(std::string_view model, const std::string& sha256);
+
+  // Every operation that is under way and not committed fails: whoever drove them is gone.
   changes fail_all(std::string_view reason, std::uint64_t now_ms);
 
   const operation* find(std::uint64_t id) const;
+  const operation* current(std::string_view model) const;     // that has begun and is not over; null: none
+  const version* intended_of(std::string_view model) const;   // null: not served
   std::uint64_t generation_of(std::string_view model) const;  // 0 = not served
   std::vector<intended> served() const;
   std::vector<operation> under_way() const;
@@ -74,6 +80,7 @@ class book {
  private:
   struct entry {
     version intended;
+    version before;                // the version served before it; to roll back to
     std::uint64_t generation = 0;  // of the last commit
     std::string base;              // the configuration's entry; empty = none
     bool changed = false;          // by a commit: worth keeping
@@ -82,9 +89,11 @@ class book {
     std::deque<std::uint64_t> queue;
   };
 
-  void replay(const record& r, std::map<std::string, record>& commits, std::map<std::uint64_t, bool>& open);
-  void adopt(const std::map<std::string, record>& commits);
+  void replay(const record& r, std::map<std::string, record>& commits, std::map<std::string, version>& before,
+              std::map<std::uint64_t, bool>& open);
+  void adopt(const std::map<std::string, record>& commits, const std::map<std::string, version>& before);
   std::optional<error> objection(const operation& o) const;
+  void find_wanted(operation& o) const;
   result<void> begin(operation& o);
   result<void> commit(operation& o);
   void finish(operation& o, std::uint64_t now_ms);

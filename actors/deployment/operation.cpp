@@ -16,10 +16,15 @@ constexpr std::array unload_path = {state::staging, state::committing, state::sw
                                     state::done};
 constexpr std::array swap_path = {state::staging,  state::verifying,  state::loading,  state::switching,
                                   state::watching, state::committing, state::retiring, state::done};
+// What is closed for a while is intended all the same: a crash comes back to it open.
+constexpr std::array rest_path = {state::staging, state::switching, state::retiring, state::done};
+constexpr std::array wake_path = {state::staging, state::loading, state::switching, state::done};
+constexpr std::array pin_path = {state::staging, state::committing, state::done};
 constexpr std::array dry_path = {state::staging, state::verifying, state::done};
-constexpr std::array dry_unload_path = {state::staging, state::done};
+constexpr std::array short_dry_path = {state::staging, state::done};
 
-constexpr std::array<std::string_view, verbs> verb_names = {"load", "unload", "swap", "deploy"};
+constexpr std::array<std::string_view, verbs> verb_names = {"load",  "unload", "swap", "deploy", "rollback",
+                                                            "sleep", "wake",   "pin",  "unpin",  "drain"};
 constexpr std::array<std::string_view, states> state_names = {
     "queued",   "staging",  "verifying", "loading", "switching", "watching", "committing",
     "retiring", "clearing", "undoing",   "done",    "refused",   "undone"};
@@ -46,15 +51,28 @@ std::optional<Enum> named(const Names& names, std::string_view name) {
 }  // namespace
 
 std::span<const state> path_of(course c) {
-  if (c.dry_run) return c.verb == verb::unload ? std::span<const state>(dry_unload_path) : dry_path;
+  const bool builds =
+      c.verb == verb::load || c.verb == verb::swap || c.verb == verb::deploy || c.verb == verb::rollback;
+  if (c.dry_run) return builds ? std::span<const state>(dry_path) : short_dry_path;
   switch (c.verb) {
     case verb::load:
       return load_path;
     case verb::unload:
       return unload_path;
-    default:
+    case verb::swap:
+    case verb::deploy:
+    case verb::rollback:
       return swap_path;
+    case verb::sleep:
+    case verb::drain:
+      return rest_path;
+    case verb::wake:
+      return wake_path;
+    case verb::pin:
+    case verb::unpin:
+      break;
   }
+  return pin_path;
 }
 
 std::optional<state> next(course c, state at, event what) {
@@ -76,6 +94,11 @@ std::optional<state> next(course c, state at, event what) {
 
 bool is_over(state s) {
   return s == state::done || s == state::refused || s == state::undone;
+}
+
+bool commits(course c) {
+  const auto path = path_of(c);
+  return std::ranges::find(path, state::committing) != path.end();
 }
 
 bool is_committed(course c, state s) {

@@ -10,7 +10,7 @@
 
 namespace troupe::deployment {
 
-enum class verb : std::uint8_t { load, unload, swap, deploy };
+enum class verb : std::uint8_t { load, unload, swap, deploy, rollback, sleep, wake, pin, unpin, drain };
 
 enum class state : std::uint8_t {
   queued,      // waits for the operation before it
@@ -34,7 +34,7 @@ enum class event : std::uint8_t {
   withdrawn,  // the operator takes the operation back
 };
 
-inline constexpr std::uint8_t verbs = 4, states = 13, events = 3;  // how many there are
+inline constexpr std::uint8_t verbs = 10, states = 13, events = 3;  // how many there are
 
 // What a verb goes through. A dry run ends before anything starts.
 struct course {
@@ -49,6 +49,9 @@ std::span<const state> path_of(course c);
 std::optional<state> next(course c, state at, event what);
 
 bool is_over(state s);
+
+// Whether the verb changes what is intended. Of the others nothing is left behind a crash.
+bool commits(course c);
 
 // Whether the commit lies before the state: then the operation is carried through whatever happens.
 bool is_committed(course c, state s);

@@ -43,6 +43,8 @@ json::object to_json(const record& r) {
               {"checkpoint", o.wanted.checkpoint},
               {"max_context", o.wanted.max_context},
               {"module_sha256", o.wanted.module_sha256},
+              {"own_module", o.wanted.own_module},
+              {"pinned", o.wanted.pinned},
               {"base", r.base}};
     case record::kind::ended:
       break;
@@ -57,6 +59,12 @@ json::object to_json(const record& r) {
 
 std::string text_of(const json::object& o, std::string_view key) {
   return json::value_to<std::string>(o.at(key));
+}
+
+// Journals of servers before them have none.
+bool flag_of(const json::object& o, std::string_view key) {
+  const auto* found = o.if_contains(key);
+  return found != nullptr && found->as_bool();
 }
 
 template <class Number>
@@ -86,6 +94,8 @@ std::optional<record> from_json(const json::object& o) {
     r.what = record::kind::committed;
     r.generation = number_of<std::uint64_t>(o, "generation");
     r.of.wanted.module_sha256 = text_of(o, "module_sha256");
+    r.of.wanted.own_module = flag_of(o, "own_module");
+    r.of.wanted.pinned = flag_of(o, "pinned");
     r.base = text_of(o, "base");
     return r;
   }

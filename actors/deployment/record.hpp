@@ -18,6 +18,8 @@ struct version {
   std::string checkpoint;         // folder; empty = the name is not served
   std::uint32_t max_context = 0;  // 0 = the model's
   std::string module_sha256;      // of the module that built its Program; empty = not known yet
+  bool own_module = false;        // that very module; else the one that is installed for the architecture
+  bool pinned = false;            // no operation but unpin
   bool served() const { return !checkpoint.empty(); }
   bool operator==(const version&) const = default;
 };

@@ -129,8 +129,13 @@ void gateway_state::lose(const caf::actor_addr& who) {
 
 void gateway_state::follow_catalogue() {
   const auto now_served = options.models->served();
-  for (auto& m : models)
-    m.closed = std::ranges::none_of(now_served, [&](const auto& s) { return s.model->id == m.model->id; });
+  for (auto& m : models) {
+    const auto entry = std::ranges::find(now_served, m.model->id, [](const auto& s) { return s.model->id; });
+    m.closed = entry == now_served.end();
+    if (m.closed) continue;
+    m.entry = *entry;
+    m.model = entry->model;
+  }
   for (const auto& s : now_served)
     if (find_instance(s.model->id) == nullptr) open_model(s);
 }
@@ -174,12 +179,14 @@ void gateway_state::finish_vacating(bool overdue_too) {
       for (const auto stream : open) {
         abandon(*sessions().find(stream), error_code::cancelled);
         end(stream, error_code::unavailable,
-            fmt::format("model {} was unloaded and the time that its streams had is over", at.model->name));
+            fmt::format("model {} is not served any more and the time that its streams had is over",
+                        at.model->name));
         ++ended;
       }
     if (open.size() > ended) continue;
     at.vacated->deliver(at.streams_to_leave - ended, ended);
-    models.erase(std::prev(m));
+    at.vacated.reset();
+    if (at.closed) models.erase(std::prev(m));
   }
 }
 

@@ -1,5 +1,6 @@
 // What clients ask for: arrivals at the door, cancellation, status.
 #include <caf/actor_cast.hpp>
+#include <functional>
 #include <memory>
 #include <utility>
 
@@ -111,8 +112,8 @@ void gateway_state::open(const std::string& client, const request_message& reque
                          const flatbuffers::String* model, std::uint32_t choices) {
   const auto id = request->id();
   if (draining) return refuse_to_start(client, id);
-  auto* m = find_model(model);
-  if (!m) return reply(client, error_reply(id, error_code::unknown_model, not_served(model)));
+  auto* m = find_model(client, model);
+  if (!m) return reply(client, error_reply(id, not_served(model)));
   session wanted;
   wanted.client = client;
   wanted.request = id;
@@ -203,7 +204,8 @@ void gateway_state::gather() {
   auto g = under_way;
   g->askers = std::exchange(questions, {});
   for (const auto& m : models)
-    g->models.push_back({m.model, m.was_ready, m.closed, m.generation, std::nullopt});
+    g->models.push_back(
+        {m.model, m.was_ready, m.closed, m.entry, sessions().streams_of(m.model->id).size(), std::nullopt});
   const auto answered = [this, g] {
     if (--g->open > 0) return;
     report(*g);
@@ -262,19 +264,36 @@ void gateway_state::forget_inquiry(const std::string& client) {
   if (own != inquiries.end() && --own->second == 0) inquiries.erase(own);
 }
 
-served* gateway_state::find_model(const flatbuffers::String* asked) {
+// Of two instances of one name the second has the share that it names, of requests or of clients.
+served* gateway_state::find_model(const std::string& client, const flatbuffers::String* asked) {
   const bool any = !asked || asked->size() == 0;
-  for (auto& m : models)
-    if (!m.closed && (any || m.model->name == asked->string_view())) return &m;
-  return nullptr;
+  served* first = nullptr;
+  for (auto& m : models) {
+    if (!m.takes_requests()) continue;
+    if (first == nullptr) {
+      if (any || m.model->name == asked->string_view()) first = &m;
+      continue;
+    }
+    if (m.model->name != first->model->name) continue;
+    // By 61, so that a share of 10 % is every tenth request, not ten in a row; 61 has no factor of 100.
+    const auto turn = m.entry.sticky ? std::hash<std::string>()(client) : std::size_t{61} * turns++;
+    return turn % 100 < m.entry.share_percent ? &m : first;
+  }
+  return first;
 }
 
-std::string gateway_state::not_served(const flatbuffers::String* asked) const {
+error gateway_state::not_served(const flatbuffers::String* asked) const {
   std::string names;
-  for (const auto& m : models)
-    if (!m.closed) names += (names.empty() ? "" : ", ") + m.model->name;
-  if (names.empty()) return "model: none is served here now: ask the operator to load one";
-  return fmt::format("model: '{}' is not served here; served: {}", quotable(asked->string_view()), names);
+  for (const auto& m : models) {
+    if (m.takes_requests()) names += (names.empty() ? "" : ", ") + m.model->name;
+    if (m.closed || m.takes_requests() || (asked && m.model->name != asked->string_view())) continue;
+    return {error_code::unavailable,
+            fmt::format("model {}: it is {} and takes no requests now", m.model->name, m.entry.resting)};
+  }
+  if (names.empty())
+    return {error_code::unknown_model, "model: none is served here now: ask the operator to load one"};
+  return {error_code::unknown_model,
+          fmt::format("model: '{}' is not served here; served: {}", quotable(asked->string_view()), names)};
 }
 
 }  // namespace troupe::gateway

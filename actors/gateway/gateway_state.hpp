@@ -28,13 +28,14 @@ using vacate_promise = caf::typed_response_promise<std::uint32_t, std::uint32_t>
 
 struct served {
   explicit served(const deployment::served_model& m)
-      : model(m.model), workers(std::max(m.workers, 1U)), generation(m.generation) {}
+      : model(m.model), entry(m), workers(std::max(m.workers, 1U)) {}
   prepared_model_ptr model;
+  deployment::served_model entry;  // as the catalogue has it
   worker_pool<tokenizer_actor> workers;
-  std::uint64_t generation = 0;
   scheduler_actor scheduler;
   bool was_ready = false;
-  bool closed = false;  // takes no new requests
+  bool closed = false;  // no client can ask for it any more
+  bool takes_requests() const { return !closed && entry.resting.empty(); }
   std::optional<vacate_promise> vacated;
   std::uint64_t vacate_end_ns = 0;  // 0 = no end
   std::uint32_t streams_to_leave = 0;
@@ -92,6 +93,7 @@ struct gateway_state {
   std::uint64_t drain_end_ns = 0;
   std::optional<caf::typed_response_promise<bool>> drained;
   std::uint64_t next_housekeeping_ns = 0;
+  std::uint32_t turns = 0;  // of requests that were shared between two instances
 
   session_table& sessions() const { return options.door->sessions(); }
 
@@ -146,8 +148,8 @@ struct gateway_state {
   void cut_drain();
   void shut_down();
 
-  served* find_model(const flatbuffers::String* asked);
-  std::string not_served(const flatbuffers::String* asked) const;
+  served* find_model(const std::string& client, const flatbuffers::String* asked);
+  error not_served(const flatbuffers::String* asked) const;
 };
 
 }  // namespace troupe::gateway

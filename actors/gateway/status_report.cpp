@@ -20,13 +20,17 @@ wire::ModelInfoT info_of(const model_facts& m) {
   info.vocabulary = p.vocabulary;
   info.parameters = p.parameters;
   info.state = state_of(m);
-  info.generation = m.generation;
+  info.generation = m.entry.generation;
+  info.share_percent = m.entry.share_percent;
+  info.pinned = m.entry.pinned;
   info.checkpoint = p.checkpoint.folder.string();
   if (m.scheduler) {
     info.waiting = (*m.scheduler)->waiting();
     info.running = (*m.scheduler)->running();
     info.generated_tokens = (*m.scheduler)->generated_tokens();
     info.steps = (*m.scheduler)->steps();
+    info.tokens_per_second = (*m.scheduler)->tokens_per_second();
+    if (m.entry.resting != "asleep" || m.streams > 0) info.weight_bytes = (*m.scheduler)->weight_bytes();
   }
   return info;
 }
@@ -40,6 +44,7 @@ void add_models(Native& to, const std::vector<model_facts>& models) {
 
 const char* state_of(const model_facts& m) {
   if (m.closed) return "closing";
+  if (!m.entry.resting.empty()) return m.streams > 0 ? "draining" : m.entry.resting.c_str();
   if (m.scheduler && (*m.scheduler)->ready()) return "ready";
   return m.was_ready ? "recovering" : "loading";
 }

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "actors/deployment/record.hpp"
+#include "actors/deployment/catalogue.hpp"
 #include "actors/host/prepared_model.hpp"
 #include "actors/replies.hpp"
 #include "troupe/schemas/actors_generated.h"
@@ -17,7 +17,8 @@ struct model_facts {
   prepared_model_ptr model;
   bool was_ready = false;  // at any time before
   bool closed = false;     // its last streams end
-  std::uint64_t generation = 0;
+  deployment::served_model entry;
+  std::size_t streams = 0;                                  // open
   std::optional<message<wire::SchedulerStatus>> scheduler;  // nothing: it did not answer
 };
 
@@ -39,7 +40,8 @@ struct server_facts {
   std::vector<deployment::operation> operations;  // under way
 };
 
-// loading: not ready yet; ready; recovering: was ready, is not now; closing: takes no new requests.
+// loading: not ready yet; ready; recovering: was ready, is not now; closing: its name is not its own any more; draining, drained,
+// asleep.
 const char* state_of(const model_facts& m);
 
 reply_message model_list_reply(std::uint64_t id, const std::vector<model_facts>& models);

@@ -50,16 +50,21 @@ child_spec child(const std::string& id, Handle (*spawn)(caf::actor_system&, Opti
 // The outcome of each load goes to whoever waits for the start, and to the deployer, who knows whether it waits for it.
 host_options host_of(const prepared_model_ptr& model, const pipeline_parts& parts) {
   return {.model = model,
-          .on_load = [id = model->id, on_load = parts.on_load, actors = parts.actors](const auto& outcome) {
-            if (on_load) on_load(id, outcome ? result<void>{} : fail(outcome.error()));
-            const auto deployer = caf::actor_cast<deployer_actor>(actors->find("deployer"));
-            if (!deployer) return;
-            if (outcome)
-              caf::anon_send(deployer, loaded_atom::value, id.value, (*outcome)->weight_bytes());
-            else
-              caf::anon_send(deployer, loaded_atom::value, id.value,
-                             static_cast<std::uint16_t>(outcome.error().code), outcome.error().text);
-          }};
+          .newest =
+              [model, catalogue = parts.catalogue] {
+                return catalogue->version_of(model->id).value_or(versioned_model{model, 0});
+              },
+          .on_load =
+              [id = model->id, on_load = parts.on_load, actors = parts.actors](const auto& outcome) {
+                if (on_load) on_load(id, outcome ? result<void>{} : fail(outcome.error()));
+                const auto deployer = caf::actor_cast<deployer_actor>(actors->find("deployer"));
+                if (!deployer) return;
+                if (outcome)
+                  caf::anon_send(deployer, loaded_atom::value, id.value, (*outcome)->weight_bytes());
+                else
+                  caf::anon_send(deployer, loaded_atom::value, id.value,
+                                 static_cast<std::uint16_t>(outcome.error().code), outcome.error().text);
+              }};
 }
 
 struct pool_size {
@@ -166,6 +171,11 @@ void start_instance(const pipeline_parts& parts, const prepared_model_ptr& model
   supervision::add_children(parts.actors->supervisor(), std::move(list), "deployer");
 }
 
+void stop_engine(const pipeline_parts& parts, const prepared_model_ptr& model, std::function<void()> gone) {
+  supervision::remove_children(parts.actors->supervisor(), {scheduler_id(*model), host_id(*model)},
+                               std::move(gone));
+}
+
 void stop_instance(const pipeline_parts& parts, const prepared_model_ptr& model, std::function<void()> gone) {
   std::vector<std::string> ids;
   for (std::uint32_t worker = parts.config.tokenizer.workers; worker-- > 0;)
@@ -183,9 +193,17 @@ deployer_options deployer_of(const pipeline_parts& parts) {
   options.stage = parts.stage;
   options.prepare = [prepare = parts.prepare, block_bytes = pool_of(parts).block_bytes](
                         const model_request& wanted) { return fitting(prepare(wanted), block_bytes); };
+  options.prepare_candidate = [prepare = parts.prepare_candidate, block_bytes = pool_of(parts).block_bytes](
+                                  const deployment::candidate_request& wanted) {
+    return fitting(prepare(wanted), block_bytes);
+  };
+  options.find_peer = [actors = parts.actors](const std::string& id) { return actors->find(id); };
   options.start_instance = [&parts](const prepared_model_ptr& model) { start_instance(parts, model); };
   options.stop_instance = [&parts](const prepared_model_ptr& model, std::function<void()> gone) {
     stop_instance(parts, model, std::move(gone));
+  };
+  options.stop_engine = [&parts](const prepared_model_ptr& model, std::function<void()> gone) {
+    stop_engine(parts, model, std::move(gone));
   };
   options.workers = parts.config.tokenizer.workers;
   options.after_operation = parts.after_operation;

@@ -26,6 +26,7 @@ struct pipeline_parts {
   // See deployer_options.
   std::function<result<deployment::staged>(const model_request&)> stage;
   std::function<result<deployment::staged>(const model_request&)> prepare;
+  std::function<result<deployment::staged>(const deployment::candidate_request&)> prepare_candidate;
   std::function<void()> after_operation;
   std::filesystem::path backend;                               // the device's library
   std::shared_ptr<gateway::zmq_door> door;                     // survives the gateway

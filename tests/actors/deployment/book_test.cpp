@@ -40,8 +40,8 @@ request load(const std::string& model, const std::string& folder) {
 request unload(const std::string& model) {
   return {.model = model, .course = {verb::unload, false}};
 }
-request swap(const std::string& model, const std::string& folder) {
-  return {.model = model, .course = {verb::swap, false}, .wanted = {.checkpoint = folder}};
+request deploy(const std::string& model, const std::string& folder) {
+  return {.model = model, .course = {verb::deploy, false}, .wanted = {.checkpoint = folder}};
 }
 
 std::map<std::string, std::string> served(const book& b) {
@@ -66,7 +66,7 @@ TEST(Book, BeginsWithTheConfiguration) {
 TEST(Book, CountsGenerationsAndNeverUsesOneTwice) {
   disk d;
   book b = d.start();
-  EXPECT_EQ(run(b, b.open(swap("fox", "/new"), 1)->id), state::done);
+  EXPECT_EQ(run(b, b.open(deploy("fox", "/new"), 1)->id), state::done);
   EXPECT_EQ(b.generation_of("fox"), 2u);
   EXPECT_EQ(run(b, b.open(unload("fox"), 1)->id), state::done);
   EXPECT_EQ(b.generation_of("fox"), 0u);
@@ -79,7 +79,7 @@ TEST(Book, CountsGenerationsAndNeverUsesOneTwice) {
 TEST(Book, ComparesTheGenerationBeforeItChangesAnything) {
   disk d;
   book b = d.start();
-  auto wanted = swap("fox", "/new");
+  auto wanted = deploy("fox", "/new");
   wanted.expected_generation = 4;
   auto refused = b.open(wanted, 1);
   ASSERT_FALSE(refused);
@@ -100,7 +100,7 @@ TEST(Book, RefusesWhatMakesNoSense) {
   disk d;
   book b = d.start();
   EXPECT_EQ(b.open(unload("hen"), 1).error().code, error_code::unknown_model);
-  EXPECT_EQ(b.open(swap("hen", "/x"), 1).error().code, error_code::unknown_model);
+  EXPECT_EQ(b.open(deploy("hen", "/x"), 1).error().code, error_code::unknown_model);
   EXPECT_EQ(b.open(load("fox", "/x"), 1).error().code, error_code::conflict);
   EXPECT_TRUE(d.records.empty());
   EXPECT_TRUE(b.history().empty());
@@ -109,11 +109,11 @@ TEST(Book, RefusesWhatMakesNoSense) {
 TEST(Book, RunsOneOperationAtATimeOnAModelAndNamesIt) {
   disk d;
   book b = d.start();
-  const auto first = b.open(swap("fox", "/a"), 1);
+  const auto first = b.open(deploy("fox", "/a"), 1);
   const auto second = b.open(unload("fox"), 1);
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().code, error_code::busy);
-  EXPECT_THAT(second.error().text, HasSubstr("operation 1 (swap) is under way (staging)"));
+  EXPECT_THAT(second.error().text, HasSubstr("operation 1 (deploy) is under way (staging)"));
   EXPECT_TRUE(b.open(unload("owl"), 1)) << "another model waits for nobody";
   EXPECT_EQ(run(b, first->id), state::done);
   EXPECT_TRUE(b.open(unload("fox"), 1));
@@ -122,8 +122,8 @@ TEST(Book, RunsOneOperationAtATimeOnAModelAndNamesIt) {
 TEST(Book, CallsTheNextInTheQueueAndComparesItsGenerationThen) {
   disk d;
   book b = d.start();
-  const auto first = b.open(swap("fox", "/a"), 1)->id;
-  auto queued = swap("fox", "/b");
+  const auto first = b.open(deploy("fox", "/a"), 1)->id;
+  auto queued = deploy("fox", "/b");
   queued.queue = true;
   queued.expected_generation = 1;  // will not be met: the first makes it 2
   const auto second = b.open(queued, 1)->id;
@@ -150,7 +150,7 @@ TEST(Book, CallsTheNextInTheQueueAndComparesItsGenerationThen) {
 }
 
 TEST(Book, ComesBackToTheStateBeforeOrBehindTheCommitWhereverItCrashes) {
-  for (const request& wanted : {load("hen", "/hen"), unload("fox"), swap("fox", "/new")}) {
+  for (const request& wanted : {load("hen", "/hen"), unload("fox"), deploy("fox", "/new")}) {
     disk whole;
     book reference = whole.start();
     const auto before = served(reference);
@@ -180,7 +180,7 @@ TEST(Book, NeverBringsBackWhatWasOnProbation) {
                            state::watching, state::committing}) {
     disk d;
     book b = d.start();
-    const auto id = b.open(swap("fox", "/candidate"), 1)->id;
+    const auto id = b.open(deploy("fox", "/candidate"), 1)->id;
     while (b.find(id)->state != last) b.advance(id, event::passed, {}, 1);
     EXPECT_EQ(served(d.start())["fox"], "/models/fox@1") << name_of(last);
   }
@@ -190,10 +190,10 @@ TEST(Book, TakesNothingOnThatItCouldNotWrite) {
   disk d;
   book b = d.start();
   d.room = 0;
-  EXPECT_EQ(b.open(swap("fox", "/new"), 1).error().text, "disk full");
+  EXPECT_EQ(b.open(deploy("fox", "/new"), 1).error().text, "disk full");
   EXPECT_TRUE(b.under_way().empty());
   d.room = 1;  // begun, but no commit
-  const auto id = b.open(swap("fox", "/new"), 1)->id;
+  const auto id = b.open(deploy("fox", "/new"), 1)->id;
   EXPECT_EQ(run(b, id), state::undone);
   EXPECT_EQ(b.find(id)->reason, "disk full");
   EXPECT_EQ(served(b)["fox"], "/models/fox@1");
@@ -203,7 +203,7 @@ TEST(Book, TakesNothingOnThatItCouldNotWrite) {
 TEST(Book, LetsAnEditedConfigurationWin) {
   disk d;
   book b = d.start();
-  run(b, b.open(swap("fox", "/new"), 1)->id);
+  run(b, b.open(deploy("fox", "/new"), 1)->id);
   run(b, b.open(load("hen", "/hen"), 1)->id);
   EXPECT_EQ(served(d.start()), (std::map<std::string, std::string>{
                                    {"fox", "/new@2"}, {"hen", "/hen@1"}, {"owl", "/models/owl@1"}}));
@@ -228,6 +228,76 @@ TEST(Book, EndsWhatWasUnderWayWhenItsDriverIsGone) {
   EXPECT_EQ(changed[0].reason, "the deployer was restarted");
 }
 
+// The module that a swap names is told when it is known.
+std::uint64_t run_swap(book& b, const std::string& sha256) {
+  const auto id = b.open({.model = "fox", .course = {verb::swap, false}}, 1)->id;
+  b.set_module(id, sha256, true);
+  run(b, id);
+  return id;
+}
+const version& fox(const book& b) {
+  return *b.intended_of("fox");
+}
+
+TEST(Book, KnowsWhatToRollBackToAlsoAfterARestartAndACompaction) {
+  disk d;
+  book b = d.start();
+  EXPECT_EQ(b.open({.model = "fox", .course = {verb::rollback, false}}, 1).error().code,
+            error_code::conflict);
+  run_swap(b, "aa");
+  run_swap(b, "bb");
+  EXPECT_EQ(fox(b).module_sha256, "bb");
+  EXPECT_TRUE(fox(b).own_module);
+  for (const bool compacted : {false, true}) {
+    disk copy = d;
+    if (compacted) copy.records = b.digest();
+    book back = copy.start();
+    EXPECT_EQ(fox(back).module_sha256, "bb");
+    const auto id = back.open({.model = "fox", .course = {verb::rollback, false}}, 1)->id;
+    EXPECT_EQ(back.find(id)->wanted.module_sha256, "aa");
+    back.set_module(id, "aa", true);
+    EXPECT_EQ(run(back, id), state::done);
+    EXPECT_EQ(fox(back).module_sha256, "aa");
+    EXPECT_EQ(back.generation_of("fox"), 4u);
+  }
+}
+
+TEST(Book, RollsTheFirstSwapBackToTheInstalledModule) {
+  disk d;
+  book b = d.start();
+  b.learn_module("fox", "installed");
+  run_swap(b, "aa");
+  for (book* at : {&b}) {
+    const auto id = at->open({.model = "fox", .course = {verb::rollback, false}}, 1)->id;
+    EXPECT_FALSE(at->find(id)->wanted.own_module);
+    run(*at, id);
+    EXPECT_FALSE(fox(*at).own_module);
+  }
+  const book back = d.start();
+  EXPECT_FALSE(fox(back).own_module);
+}
+
+TEST(Book, PinsAModelAndKeepsThatOverARestart) {
+  disk d;
+  book b = d.start();
+  run(b, b.open({.model = "fox", .course = {verb::pin, false}}, 1)->id);
+  EXPECT_EQ(b.generation_of("fox"), 1u) << "what is served has not changed";
+  for (const verb v : {verb::unload, verb::swap, verb::sleep})
+    EXPECT_EQ(b.open({.model = "fox", .course = {v, false}}, 1).error().code, error_code::conflict);
+  book back = d.start();
+  EXPECT_TRUE(fox(back).pinned);
+  run(back, back.open({.model = "fox", .course = {verb::unpin, false}}, 1)->id);
+  EXPECT_FALSE(fox(back).pinned);
+  EXPECT_TRUE(back.open({.model = "fox", .course = {verb::sleep, false}}, 1));
+}
+
+TEST(Book, ForgetsThatAModelSleepsWhenTheServerEnds) {
+  disk d;
+  book b = d.start();
+  EXPECT_EQ(run(b, b.open({.model = "fox", .course = {verb::sleep, false}}, 1)->id), state::done);
+  EXPECT_EQ(served(d.start()), served(b));
+}
+
 TEST(Book, KeepsABoundedHistoryAndADigestThatMeansTheSame) {
   disk d;
   book b = d.start();
@@ -236,8 +306,8 @@ TEST(Book, KeepsABoundedHistoryAndADigestThatMeansTheSame) {
     run(b, b.open(unload("hen"), 1)->id);
   }
   EXPECT_EQ(b.history().size(), book::kept_history);
-  run(b, b.open(swap("owl", "/new-owl"), 1)->id);
-  const auto under_way = b.open(swap("fox", "/new"), 1);
+  run(b, b.open(deploy("owl", "/new-owl"), 1)->id);
+  const auto under_way = b.open(deploy("fox", "/new"), 1);
   ASSERT_TRUE(under_way);
   disk compacted;
   compacted.records = b.digest();
@@ -264,7 +334,7 @@ TEST(Book, KeepsItsPromisesUnderRandomOperationsFaultsAndCrashes) {
     if (roll(4) == 0) {
       request wanted = roll(3) == 0   ? unload(name)
                        : roll(2) == 0 ? load(name, "/l" + std::to_string(i))
-                                      : swap(name, "/s" + std::to_string(i));
+                                      : deploy(name, "/s" + std::to_string(i));
       wanted.queue = roll(2) == 0;
       wanted.course.dry_run = roll(8) == 0;
       if (roll(3) == 0)

@@ -1,0 +1,43 @@
+// Builds the version that an operation wants and compares it with the one that runs, before a client meets it: the module in its cell, the
+// quick part of the conformance suite, the two Programs, and both on probe prompts.
+#pragma once
+
+#include <filesystem>
+#include <mutex>
+#include <set>
+#include <string>
+
+#include "actors/deployment/deployer.hpp"
+#include "kernel/base/result.hpp"
+#include "kernel/modules/modules.hpp"
+
+namespace troupe {
+
+// Any thread.
+class candidate_maker {
+ public:
+  // All of them outlive it.
+  candidate_maker(const modules::registry& known, const modules::store& store, std::filesystem::path backend)
+      : known_(known), store_(store), backend_(std::move(backend)) {}
+
+  // Errors: those of prepare_model and of the module store; bad_module: a case of the suite fails; bad_checkpoint: another vocabulary,
+  // or logits that are no numbers; conflict: results beyond what `verify` allows.
+  result<deployment::staged> make(const deployment::candidate_request& wanted);
+
+ private:
+  result<modules::module_ptr> find_module(const deployment::candidate_request& wanted) const;
+  result<std::string> judge(const modules::module& module, const std::filesystem::path& checkpoint,
+                            const std::string& config);
+
+  const modules::registry& known_;
+  const modules::store& store_;
+  std::filesystem::path backend_;
+  std::mutex guard_;
+  std::set<std::string> passed_;  // module and configuration
+};
+
+// The module of a version that a journal names: installed, or a copy in the store. Error: not_found.
+result<modules::module_ptr> staged_module(const modules::registry& known, const modules::store& store,
+                                          const std::string& sha256);
+
+}  // namespace troupe
