@@ -1,6 +1,11 @@
 #include "cli/model_table.hpp"
 
+#include <fmt/format.h>
+
+#include <filesystem>
+
 #include "cli/output.hpp"
+#include "kernel/base/text.hpp"
 
 namespace troupe::cli {
 
@@ -12,6 +17,23 @@ std::string models_text(const std::vector<client::model_info>& models) {
     rows.push_back({m.name, m.state, std::to_string(m.generation), m.architecture, m.module,
                     short_count(m.parameters), std::to_string(m.context_tokens), std::to_string(m.running),
                     std::to_string(m.waiting), std::to_string(m.generated_tokens)});
+  return table(rows);
+}
+
+std::string status_table(const std::vector<client::model_info>& models) {
+  if (models.empty()) return "the server has no models\n";
+  std::vector<std::vector<std::string>> rows{
+      {"NAME", "STATE", "GENERATION", "MODULE", "CHECKPOINT", "RUNNING", "WAITING", "TOKENS/S", "MEMORY"}};
+  for (const auto& m : models) {
+    std::string state = m.state;
+    if (m.share_percent < 100) state += fmt::format(" {}%", m.share_percent);
+    if (m.pinned) state += ", pinned";
+    rows.push_back({m.name, state, std::to_string(m.generation),
+                    fmt::format("{} {}", m.module, m.module_sha256.substr(0, 8)),
+                    std::filesystem::path(m.checkpoint).filename().string(), std::to_string(m.running),
+                    std::to_string(m.waiting), fmt::format("{:.0f}", m.tokens_per_second),
+                    human_bytes(m.weight_bytes)});
+  }
   return table(rows);
 }
 
@@ -31,7 +53,11 @@ boost::json::array models_json(const std::vector<client::model_info>& models) {
                                       {"running", m.running},
                                       {"waiting", m.waiting},
                                       {"generated_tokens", m.generated_tokens},
-                                      {"steps", m.steps}});
+                                      {"steps", m.steps},
+                                      {"tokens_per_second", m.tokens_per_second},
+                                      {"weight_bytes", m.weight_bytes},
+                                      {"share_percent", m.share_percent},
+                                      {"pinned", m.pinned}});
   return out;
 }
 

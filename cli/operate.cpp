@@ -6,7 +6,9 @@
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <CLI/CLI.hpp>
+#include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <troupe/operations.hpp>
@@ -31,6 +33,14 @@ struct operate_command {
   bool dry_run = false;
   bool queue = false;
   bool json = false;
+  std::string module;
+  std::string move = "automatic";
+  std::string verify;
+  std::string probation;
+  std::uint32_t probation_requests = 0;
+  std::string share = "100%";
+  bool sticky = false;
+  bool off = false;
 
   client::operation_options how() const { return {expected_generation, dry_run, queue}; }
 };
@@ -53,6 +63,12 @@ boost::json::object operated_json(const client::operated& done) {
   out["bytes_freed"] = done.bytes_freed;
   out["streams_finished"] = done.streams_finished;
   out["streams_ended"] = done.streams_ended;
+  out["sequences_continued"] = done.sequences_continued;
+  out["sequences_recomputed"] = done.sequences_recomputed;
+  out["bytes_shared"] = done.bytes_shared;
+  out["caches_kept"] = done.caches_kept;
+  out["pause_ms"] = done.pause_ms;
+  out["usual_pause_ms"] = done.usual_pause_ms;
   return out;
 }
 
@@ -68,16 +84,24 @@ std::string operated_text(const client::operated& done) {
   if (done.streams_finished + done.streams_ended > 0)
     out += fmt::format("  streams: {} came to their end, {} were ended\n", done.streams_finished,
                        done.streams_ended);
+  if (done.bytes_shared > 0)
+    out += fmt::format("  shared {} with the version before\n", human_bytes(done.bytes_shared));
+  if (done.sequences_continued + done.sequences_recomputed > 0)
+    out += fmt::format("  sequences: {} went on where they stood, {} were recomputed from their tokens\n",
+                       done.sequences_continued, done.sequences_recomputed);
+  if (done.pause_ms > 0)
+    out += fmt::format("  longest pause between two tokens {:.1f} ms, usually {:.1f} ms\n", done.pause_ms,
+                       done.usual_pause_ms);
   return out;
 }
 
 // Runs `what` against the server at --endpoint.
 template <class What>
 int with_server(const context& shared, What what) {
-  const auto server = reach(shared, "");
+  const auto server = reach_server(shared);
   if (!server) return report(server.error());
   try {
-    return what(client::operations(server->connection)) ? exit_ok : exit_failed;
+    return what(client::operations(*server)) ? exit_ok : exit_failed;
   } catch (const client::failure& f) {
     return report(to_error(f));
   }
@@ -94,13 +118,106 @@ int load(const operate_command& c, const context& shared) {
   });
 }
 
-int unload(const operate_command& c, const context& shared) {
-  const auto deadline = config::parse_duration(c.deadline);
-  if (!deadline)
-    return report_usage(
-        fmt::format("--deadline: \"{}\" is no duration; expected one like 500ms, 30s, 5min", c.deadline));
+// Nothing, and told on stderr, if the text is none.
+std::optional<client::milliseconds> read_time(const std::string& option, const std::string& text) {
+  if (const auto time = config::parse_duration(text)) return *time;
+  (void)report_usage(
+      fmt::format("{}: \"{}\" is no duration; expected one like 500ms, 30s, 5min", option, text));
+  return std::nullopt;
+}
+
+std::optional<client::move> read_move(const std::string& text) {
+  static const std::map<std::string, client::move> known = {{"automatic", client::move::automatic},
+                                                            {"carry", client::move::carry},
+                                                            {"recompute", client::move::recompute},
+                                                            {"finish", client::move::finish}};
+  if (const auto found = known.find(text); found != known.end()) return found->second;
+  (void)report_usage(fmt::format("--move: \"{}\" is none of automatic, carry, recompute, finish", text));
+  return std::nullopt;
+}
+
+// exact, off, or the largest difference of a logit.
+template <class Options>
+bool read_verify(const std::string& text, Options& to) {
+  if (text.empty()) return true;
+  if (text == "exact") return to.verify = client::verify::exact, true;
+  if (text == "off") return to.verify = client::verify::off, true;
+  char* end = nullptr;
+  to.max_logit_diff = std::strtof(text.c_str(), &end);
+  to.verify = client::verify::max_logit_diff;
+  if (end == text.c_str() + text.size() && to.max_logit_diff > 0) return true;
+  (void)report_usage(fmt::format("--verify: \"{}\" is none of exact, off, or a number above 0", text));
+  return false;
+}
+
+template <class Options>
+bool read_change(const operate_command& c, Options& to) {
+  const auto move = read_move(c.move);
+  const auto deadline = read_time("--deadline", c.deadline);
+  if (!move || !deadline || !read_verify(c.verify, to)) return false;
+  to.move = *move;
+  to.deadline = *deadline;
+  to.probation_requests = c.probation_requests;
+  if (c.probation.empty()) return true;
+  const auto probation = read_time("--probation", c.probation);
+  if (probation) to.probation = *probation;
+  return probation.has_value();
+}
+
+std::string absolute(const std::string& path) {
+  return path.empty() ? path : std::filesystem::absolute(path).lexically_normal().string();
+}
+
+int swap(const operate_command& c, const context& shared) {
+  client::swap_options wanted;
+  if (!read_change(c, wanted)) return exit_usage;
   return with_server(shared, [&](const client::operations& server) {
-    return show(server.unload(c.target, *deadline, c.how()), c.json);
+    return show(server.swap(c.target, absolute(c.module), wanted, c.how()), c.json);
+  });
+}
+
+int deploy(const operate_command& c, const context& shared) {
+  client::deploy_options wanted;
+  if (!read_change(c, wanted)) return exit_usage;
+  char* end = nullptr;
+  const auto share = std::strtoul(c.share.c_str(), &end, 10);
+  if (end == c.share.c_str() || (*end != '\0' && std::string_view(end) != "%") || share < 1 || share > 100)
+    return report_usage(fmt::format("--share: \"{}\" is no share; expected 1% to 100%", c.share));
+  wanted.share_percent = static_cast<std::uint32_t>(share);
+  wanted.sticky = c.sticky;
+  wanted.module = absolute(c.module);
+  wanted.max_context = c.max_context;
+  return with_server(shared, [&](const client::operations& server) {
+    return show(server.deploy(c.target, absolute(c.name), wanted, c.how()), c.json);
+  });
+}
+
+int promote(const operate_command& c, const context& shared) {
+  return with_server(shared, [&](const client::operations& server) {
+    return show(server.promote(c.target, c.how()), c.json);
+  });
+}
+
+using timed_verb = client::operated (client::operations::*)(const std::string&, client::milliseconds,
+                                                            const client::operation_options&) const;
+
+template <timed_verb Verb>
+int run_timed(const operate_command& c, const context& shared) {
+  const auto deadline = read_time("--deadline", c.deadline);
+  if (!deadline) return exit_usage;
+  return with_server(shared, [&](const client::operations& server) {
+    return show((server.*Verb)(c.target, *deadline, c.how()), c.json);
+  });
+}
+
+int wake(const operate_command& c, const context& shared) {
+  return with_server(
+      shared, [&](const client::operations& server) { return show(server.wake(c.target, c.how()), c.json); });
+}
+
+int pin(const operate_command& c, const context& shared) {
+  return with_server(shared, [&](const client::operations& server) {
+    return show(server.pin(c.target, !c.off, c.how()), c.json);
   });
 }
 
@@ -184,7 +301,131 @@ void add_unload(CLI::App& app, context& shared) {
       "Examples:\n"
       "  troupe unload fox\n"
       "  troupe unload fox --deadline 30s --expected-generation 3\n");
-  run_with(command, c, shared, unload);
+  run_with(command, c, shared, run_timed<&client::operations::unload>);
+}
+
+namespace {
+
+struct command_text {
+  const char* name;
+  const char* what;
+  const char* examples;
+};
+
+// A command that is about one model.
+CLI::App* add_for_model(CLI::App& app, context& shared, const std::shared_ptr<operate_command>& c,
+                        const command_text& text, command_function what) {
+  auto* command = app.add_subcommand(text.name, text.what);
+  command->add_option("model", c->target, "Its name")->required();
+  command->footer(text.examples);
+  add_how(command, c);
+  run_with(command, c, shared, what);
+  return command;
+}
+
+void add_deadline(CLI::App* command, const std::shared_ptr<operate_command>& c) {
+  command->add_option("--deadline", c->deadline, "How long its streams may go on; 0s = to their end")
+      ->capture_default_str();
+}
+
+void add_change(CLI::App* command, const std::shared_ptr<operate_command>& c, const char* verify,
+                const char* probation) {
+  command
+      ->add_option(
+          "--move", c->move,
+          "What becomes of running sequences: automatic, carry (go on with their caches), recompute (from "
+          "their tokens), finish (stay with the old version)")
+      ->capture_default_str();
+  command->add_option("--deadline", c->deadline, "With finish: after so long they are recomputed; 0s = never")
+      ->capture_default_str();
+  command->add_option("--verify", c->verify, verify);
+  command->add_option("--probation", c->probation, probation);
+  command->add_option("--probation-requests", c->probation_requests,
+                      "... or as soon as so many sequences have ended");
+}
+
+}  // namespace
+
+void add_swap(CLI::App& app, context& shared) {
+  auto c = std::make_shared<operate_command>();
+  auto* command = add_for_model(app, shared, c,
+                                {"swap", "Run a model with another module, while its streams go on",
+                                 "Examples:\n"
+                                 "  troupe swap fox build/mixtral.so\n"
+                                 "  troupe swap fox build/mixtral.so --dry-run\n"
+                                 "  troupe swap fox build/mixtral.so --verify 0.01 --probation 1min\n"},
+                                swap);
+  command->add_option("module", c->module, "The library, on the server's machine")->required();
+  add_change(command, c,
+             "Results on probe prompts must be: exact (default) the same bits, a number: no logit differs by "
+             "more, off",
+             "Promoted after so long without an alarm; default 5s");
+}
+
+void add_deploy(CLI::App& app, context& shared) {
+  auto c = std::make_shared<operate_command>();
+  auto* command = add_for_model(app, shared, c,
+                                {"deploy", "Serve other weights under a model's name",
+                                 "Examples:\n"
+                                 "  troupe deploy fox models/fox-2\n"
+                                 "  troupe deploy fox models/fox-2 --share 10% --sticky --probation 10min\n"},
+                                deploy);
+  command->add_option("checkpoint", c->name, "Folder in Hugging Face format, on the server's machine")
+      ->required();
+  command->add_option("--module", c->module, "Library that builds its Program; default: the installed one");
+  command->add_option("--max-context", c->max_context, "Tokens of context at most; 0 = the model's");
+  command->add_option("--share", c->share, "Of new requests, while it is on probation")
+      ->capture_default_str();
+  command->add_flag("--sticky", c->sticky, "The share is one of clients, who stay with what they got first");
+  add_change(command, c, "As for swap; default off", "Promoted after so long without an alarm; default 10s");
+}
+
+void add_promote(CLI::App& app, context& shared) {
+  add_for_model(app, shared, std::make_shared<operate_command>(),
+                {"promote", "End the probation of a swap or a deployment: it stays",
+                 "Example:\n  troupe promote fox\n"},
+                promote);
+}
+
+void add_rollback(CLI::App& app, context& shared) {
+  auto c = std::make_shared<operate_command>();
+  add_deadline(add_for_model(app, shared, c,
+                             {"rollback", "Take back what is on probation, or go back to the version before",
+                              "Examples:\n  troupe rollback fox\n  troupe rollback fox --dry-run\n"},
+                             run_timed<&client::operations::rollback>),
+               c);
+}
+
+void add_sleep(CLI::App& app, context& shared) {
+  auto c = std::make_shared<operate_command>();
+  add_deadline(add_for_model(app, shared, c,
+                             {"sleep", "Take no requests for a model and give its weights' memory back",
+                              "Example:\n  troupe sleep fox --deadline 30s\n"},
+                             run_timed<&client::operations::sleep>),
+               c);
+}
+
+void add_drain(CLI::App& app, context& shared) {
+  auto c = std::make_shared<operate_command>();
+  add_deadline(add_for_model(app, shared, c,
+                             {"drain", "Take no new requests for a model and wait for the open ones",
+                              "Example:\n  troupe drain fox --deadline 5min\n"},
+                             run_timed<&client::operations::drain>),
+               c);
+}
+
+void add_wake(CLI::App& app, context& shared) {
+  add_for_model(app, shared, std::make_shared<operate_command>(),
+                {"wake", "Serve a model again that sleeps or was drained", "Example:\n  troupe wake fox\n"},
+                wake);
+}
+
+void add_pin(CLI::App& app, context& shared) {
+  auto c = std::make_shared<operate_command>();
+  add_for_model(
+      app, shared, c,
+      {"pin", "Refuse operations on a model", "Examples:\n  troupe pin fox\n  troupe pin fox --off\n"}, pin)
+      ->add_flag("--off", c->off, "Allow them again");
 }
 
 void add_history(CLI::App& app, context& shared) {

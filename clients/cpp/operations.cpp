@@ -35,7 +35,26 @@ operated operate(link& l, FlatBufferBuilder& b, const std::string& model, wire::
   done.bytes_freed = answer.bytes_freed();
   done.streams_finished = answer.streams_finished();
   done.streams_ended = answer.streams_ended();
+  done.sequences_continued = answer.sequences_continued();
+  done.sequences_recomputed = answer.sequences_recomputed();
+  done.bytes_shared = answer.bytes_shared();
+  done.caches_kept = answer.caches_kept();
+  done.pause_ms = answer.pause_ms();
+  done.usual_pause_ms = answer.usual_pause_ms();
   return done;
+}
+
+std::uint32_t ms_of(milliseconds t) {
+  return static_cast<std::uint32_t>(
+      std::clamp<std::int64_t>(t.count(), 0, std::numeric_limits<std::uint32_t>::max()));
+}
+
+// In the order of the schema.
+wire::Move wire_of(move m) {
+  return static_cast<wire::Move>(m);
+}
+wire::Verify wire_of(verify v) {
+  return static_cast<wire::Verify>(v);
 }
 
 }  // namespace
@@ -53,9 +72,69 @@ operated operations::load(const std::string& checkpoint, const std::string& mode
 operated operations::unload(const std::string& model, milliseconds deadline,
                             const operation_options& how) const {
   FlatBufferBuilder b(128);
-  const auto ms = std::clamp<std::int64_t>(deadline.count(), 0, std::numeric_limits<std::uint32_t>::max());
-  const auto body = wire::CreateUnload(b, static_cast<std::uint32_t>(ms));
+  const auto body = wire::CreateUnload(b, ms_of(deadline));
   return operate(*link_, b, model, wire::Verb::Unload, body.Union(), how);
+}
+
+operated operations::swap(const std::string& model, const std::string& module, const swap_options& wanted,
+                          const operation_options& how) const {
+  FlatBufferBuilder b(256);
+  const auto file = b.CreateString(module);
+  const auto body =
+      wire::CreateSwap(b, file, wire_of(wanted.move), ms_of(wanted.deadline), wire_of(wanted.verify),
+                       wanted.max_logit_diff, ms_of(wanted.probation), wanted.probation_requests);
+  return operate(*link_, b, model, wire::Verb::Swap, body.Union(), how);
+}
+
+operated operations::deploy(const std::string& model, const std::string& checkpoint,
+                            const deploy_options& wanted, const operation_options& how) const {
+  FlatBufferBuilder b(256);
+  const auto folder = b.CreateString(checkpoint);
+  const auto file = wanted.module.empty() ? 0 : b.CreateString(wanted.module);
+  const auto body =
+      wire::CreateDeploy(b, folder, file, wanted.max_context, wanted.share_percent, wanted.sticky,
+                         wire_of(wanted.move), ms_of(wanted.deadline), wire_of(wanted.verify),
+                         wanted.max_logit_diff, ms_of(wanted.probation), wanted.probation_requests);
+  return operate(*link_, b, model, wire::Verb::Deploy, body.Union(), how);
+}
+
+operated operations::promote(const std::string& model, const operation_options& how) const {
+  FlatBufferBuilder b(128);
+  const auto body = wire::CreatePromote(b);
+  return operate(*link_, b, model, wire::Verb::Promote, body.Union(), how);
+}
+
+operated operations::rollback(const std::string& model, milliseconds deadline,
+                              const operation_options& how) const {
+  FlatBufferBuilder b(128);
+  const auto body = wire::CreateRollback(b, ms_of(deadline));
+  return operate(*link_, b, model, wire::Verb::Rollback, body.Union(), how);
+}
+
+operated operations::sleep(const std::string& model, milliseconds deadline,
+                           const operation_options& how) const {
+  FlatBufferBuilder b(128);
+  const auto body = wire::CreateSleep(b, ms_of(deadline));
+  return operate(*link_, b, model, wire::Verb::Sleep, body.Union(), how);
+}
+
+operated operations::drain(const std::string& model, milliseconds deadline,
+                           const operation_options& how) const {
+  FlatBufferBuilder b(128);
+  const auto body = wire::CreateDrain(b, ms_of(deadline));
+  return operate(*link_, b, model, wire::Verb::Drain, body.Union(), how);
+}
+
+operated operations::wake(const std::string& model, const operation_options& how) const {
+  FlatBufferBuilder b(128);
+  const auto body = wire::CreateWake(b);
+  return operate(*link_, b, model, wire::Verb::Wake, body.Union(), how);
+}
+
+operated operations::pin(const std::string& model, bool pinned, const operation_options& how) const {
+  FlatBufferBuilder b(128);
+  const auto body = wire::CreatePin(b, pinned);
+  return operate(*link_, b, model, wire::Verb::Pin, body.Union(), how);
 }
 
 std::vector<operation_info> operations::history(const std::string& model, std::uint32_t limit) const {

@@ -55,6 +55,10 @@ model_info read_model(const wire::ModelInfo& from) {
   to.steps = from.steps();
   to.generation = from.generation();
   to.checkpoint = text_of(from.checkpoint());
+  to.tokens_per_second = from.tokens_per_second();
+  to.weight_bytes = from.weight_bytes();
+  to.share_percent = from.share_percent();
+  to.pinned = from.pinned();
   return to;
 }
 

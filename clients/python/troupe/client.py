@@ -193,6 +193,48 @@ class Client:
         """
         return self._operate(requests.unload(model, deadline_ms, _operating(options)))
 
+    def swap(self, model: str, module: str, **options) -> Operated:
+        """Runs the model with another module, a library on the server's machine, while its streams go on.
+
+        options, all optional: move ("automatic", "carry", "recompute", "finish"), deadline_ms (of finish), verify ("exact", "off",
+        or the largest difference of a logit), probation_ms, probation_requests; and as in load().
+        Raises RequestFailed: conflict (also: taken back on probation), bad_module, bad_checkpoint, ...
+        """
+        return self._operate(requests.swap(model, os.path.abspath(module), _changing(options)))
+
+    def deploy(self, model: str, checkpoint: str, **options) -> Operated:
+        """Serves other weights under the model's name.
+
+        options as in swap(), and share_percent, sticky, module (a path), max_context.
+        """
+        if options.get("module"):
+            options["module"] = os.path.abspath(options["module"])
+        return self._operate(requests.deploy(model, os.path.abspath(checkpoint), _changing(options, deploying=True)))
+
+    def promote(self, model: str, **options) -> Operated:
+        """Ends the probation of the operation under way as passed."""
+        return self._operate(requests.simple("Promote", model, {}, _operating(options)))
+
+    def rollback(self, model: str, *, deadline_ms: int = 0, **options) -> Operated:
+        """Takes back what is on probation; else goes back to the version before the last commit."""
+        return self._operate(requests.simple("Rollback", model, {"deadline_ms": deadline_ms}, _operating(options)))
+
+    def sleep(self, model: str, *, deadline_ms: int = 0, **options) -> Operated:
+        """Takes no new requests, lets the open ones end, gives the weights' memory back."""
+        return self._operate(requests.simple("Sleep", model, {"deadline_ms": deadline_ms}, _operating(options)))
+
+    def drain(self, model: str, *, deadline_ms: int = 0, **options) -> Operated:
+        """As sleep(), but the weights stay."""
+        return self._operate(requests.simple("Drain", model, {"deadline_ms": deadline_ms}, _operating(options)))
+
+    def wake(self, model: str, **options) -> Operated:
+        """Serves a model again that sleeps or was drained."""
+        return self._operate(requests.simple("Wake", model, {}, _operating(options)))
+
+    def pin(self, model: str, pinned: bool = True, **options) -> Operated:
+        """Refuses operations on the model until it is unpinned."""
+        return self._operate(requests.simple("Pin", model, {"pinned": pinned}, _operating(options)))
+
     def history(self, model: str = "", limit: int = 0) -> list[Operation]:
         """Operations, oldest first, those under way last; model "" = of all models, limit 0 = all that are kept."""
         table = self._ask(requests.list_history(model, limit), self.timeout)
@@ -323,6 +365,14 @@ def _operating(options: Mapping[str, object]) -> Mapping[str, object]:
     unknown = set(options) - set(known)
     if unknown:
         raise TypeError(f"unknown option {sorted(unknown)[0]!r}; known: {', '.join(known)}")
+    return options
+
+
+def _changing(options: Mapping[str, object], deploying: bool = False) -> Mapping[str, object]:
+    known = {"move", "deadline_ms", "verify", "probation_ms", "probation_requests"}
+    if deploying:
+        known |= {"share_percent", "sticky", "module", "max_context"}
+    _operating({name: value for name, value in options.items() if name not in known})
     return options
 
 

@@ -133,6 +133,10 @@ class ModelInfo:
     steps: int = 0
     generation: int = 0
     checkpoint: str = ""
+    tokens_per_second: float = 0.0
+    weight_bytes: int = 0
+    share_percent: int = 100
+    pinned: bool = False
 
     @classmethod
     def _read(cls, t) -> ModelInfo:
@@ -151,6 +155,10 @@ class ModelInfo:
             t.Steps(),
             t.Generation(),
             _text(t.Checkpoint()),
+            t.TokensPerSecond(),
+            t.WeightBytes(),
+            t.SharePercent(),
+            t.Pinned(),
         )
 
 
@@ -210,6 +218,12 @@ class Operated:
     bytes_freed: int
     streams_finished: int
     streams_ended: int
+    sequences_continued: int = 0  # carried over a switch
+    sequences_recomputed: int = 0
+    bytes_shared: int = 0
+    caches_kept: bool = False
+    pause_ms: float = 0.0  # longest time between two tokens around the switch
+    usual_pause_ms: float = 0.0
 
     @classmethod
     def _read(cls, t) -> Operated:
@@ -221,6 +235,12 @@ class Operated:
             t.BytesFreed(),
             t.StreamsFinished(),
             t.StreamsEnded(),
+            t.SequencesContinued(),
+            t.SequencesRecomputed(),
+            t.BytesShared(),
+            t.CachesKept(),
+            t.PauseMs(),
+            t.UsualPauseMs(),
         )
 
 

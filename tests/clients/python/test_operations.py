@@ -91,6 +91,36 @@ class OperationsTest(unittest.TestCase):
         self.assertEqual(self.refusal(self.client.complete, "x", model="owl").name, "unknown_model")
         self.assertEqual([(o.verb, o.state) for o in self.client.history()], [("load", "done"), ("unload", "done")])
 
+    def test_swaps_deploys_and_goes_back(self):
+        module = os.path.join(os.path.dirname(os.environ["TROUPE_COMMAND"]), "..", "lib", "troupe", "modules", "mixtral.so")
+        expected = self.client.complete("The king", model="fox", **LONG).text
+        stream = self.client.generate("The king", model="fox", **LONG)
+        next(stream)
+        with Client(self.server.endpoint, timeout=120) as operator:
+            told = operator.swap("fox", module, dry_run=True)
+            self.assertIn("the Program is the same", told.report)
+            done = operator.swap("fox", module, move="recompute", verify="exact", probation_ms=100)
+            self.assertEqual(done.operation.new_generation, 2)
+            self.assertFalse(done.caches_kept)
+            deployed = operator.deploy("fox", MIXTRAL, share_percent=50, sticky=True, verify=0.5, probation_ms=100)
+            self.assertEqual(deployed.operation.new_generation, 3)
+            operator.pin("fox")
+            self.assertTrue(operator.models()[0].pinned)
+            self.assertEqual(self.refusal(operator.rollback, "fox").name, "conflict")
+            operator.pin("fox", False)
+            self.assertEqual(self.refusal(operator.promote, "fox").name, "conflict")
+            self.assertGreater(operator.sleep("fox").bytes_freed, 0)
+            self.assertEqual(operator.models()[0].state, "asleep")
+            operator.wake("fox")
+            operator.drain("fox", deadline_ms=1000)
+            operator.wake("fox")
+        self.assertEqual(stream.result().final.usage.generated_tokens, 300)
+        self.assertEqual(self.client.complete("The king", model="fox", **LONG).text, expected)
+        with self.assertRaises(ValueError):
+            self.client.swap("fox", module, move="jump")
+        with self.assertRaises(TypeError):
+            self.client.swap("fox", module, share_percent=5)
+
     def test_leaves_running_streams_as_they_are(self):
         expected = self.client.complete("The king", model="fox", **LONG).text
         streams = [self.client.generate("The king", model="fox", **LONG) for _ in range(4)]

@@ -153,13 +153,17 @@ struct model_info {
   std::uint32_t context_tokens = 0;
   std::uint32_t vocabulary = 0;
   std::uint64_t parameters = 0;
-  std::string state;  // loading, ready, recovering, closing, failed
+  std::string state;  // loading, ready, recovering, closing, draining, drained, asleep
   std::uint32_t waiting = 0;
   std::uint32_t running = 0;
   std::uint64_t generated_tokens = 0;
   std::uint64_t steps = 0;       // since start
   std::uint64_t generation = 0;  // counts the committed changes of what is served under the name
   std::string checkpoint;        // folder
+  double tokens_per_second = 0;  // generated, of the last second or so
+  std::uint64_t weight_bytes = 0;
+  std::uint32_t share_percent = 100;  // of new requests for the name
+  bool pinned = false;
 };
 struct cache_info {
   std::uint32_t blocks = 0;
@@ -176,7 +180,7 @@ struct restart_info {
 struct operation_info {
   std::uint64_t operation = 0;
   std::string model;
-  std::string verb;   // load, unload
+  std::string verb;   // load, unload, swap, deploy, rollback, sleep, wake, pin, unpin, drain
   std::string state;  // queued, staging, ...; at its end done, refused or undone
   bool dry_run = false;
   std::uint64_t begun_ms = 0;  // since 1970-01-01 UTC

@@ -25,6 +25,41 @@ struct operated {
   std::uint64_t bytes_freed = 0;
   std::uint32_t streams_finished = 0;
   std::uint32_t streams_ended = 0;
+  std::uint32_t sequences_continued = 0;  // carried over a switch
+  std::uint32_t sequences_recomputed = 0;
+  std::uint64_t bytes_shared = 0;
+  bool caches_kept = false;
+  double pause_ms = 0;        // longest time between two tokens around the switch
+  double usual_pause_ms = 0;  // median before it
+};
+
+// What becomes of sequences that run when a Program is replaced.
+enum class move { automatic, carry, recompute, finish };
+
+// How the candidate's results on probe prompts must compare with those of the version that runs.
+enum class verify { exact, max_logit_diff, off };
+
+struct swap_options {
+  client::move move = client::move::automatic;
+  milliseconds deadline{0};  // of finish: then they are recomputed; 0 = to their end
+  client::verify verify = client::verify::exact;
+  float max_logit_diff = 0;
+  milliseconds probation{5000};  // promoted after so long without an alarm ...
+  std::uint32_t probation_requests =
+      0;  // ... or as soon as so many sequences have ended; 0 = only the time counts
+};
+
+struct deploy_options {
+  std::string module;  // an absolute path; empty = the one that is installed
+  std::uint32_t max_context = 0;
+  std::uint32_t share_percent = 100;  // of new requests while on probation
+  bool sticky = false;                // the share is one of clients
+  client::move move = client::move::automatic;
+  milliseconds deadline{0};
+  client::verify verify = client::verify::off;
+  float max_logit_diff = 0;
+  milliseconds probation{10'000};
+  std::uint32_t probation_requests = 0;
 };
 
 struct operation_options {
@@ -61,6 +96,26 @@ class operations {
   // `deadline`: how long streams may go on; 0 = to their end.
   operated unload(const std::string& model, milliseconds deadline = milliseconds(0),
                   const operation_options& how = {}) const;
+
+  // Another module builds the model's Program. `module`: an absolute path on the server's machine.
+  operated swap(const std::string& model, const std::string& module, const swap_options& wanted = {},
+                const operation_options& how = {}) const;
+  // Other weights under the same name. `checkpoint`: an absolute path on the server's machine.
+  operated deploy(const std::string& model, const std::string& checkpoint, const deploy_options& wanted = {},
+                  const operation_options& how = {}) const;
+  // Ends the probation of the operation under way as passed.
+  operated promote(const std::string& model, const operation_options& how = {}) const;
+  // On probation: takes it back. Else: back to the version before the last commit.
+  operated rollback(const std::string& model, milliseconds deadline = milliseconds(0),
+                    const operation_options& how = {}) const;
+  // No new requests; the open ones end, or are ended at the deadline. sleep() gives the weights' memory back, too.
+  operated sleep(const std::string& model, milliseconds deadline = milliseconds(0),
+                 const operation_options& how = {}) const;
+  operated drain(const std::string& model, milliseconds deadline = milliseconds(0),
+                 const operation_options& how = {}) const;
+  operated wake(const std::string& model, const operation_options& how = {}) const;
+  // Refuses operations on the model until it is unpinned.
+  operated pin(const std::string& model, bool pinned = true, const operation_options& how = {}) const;
 
   // Oldest first, those under way last. `model` empty = all; `limit` 0 = all that are kept.
   std::vector<operation_info> history(const std::string& model = {}, std::uint32_t limit = 0) const;
