@@ -72,6 +72,7 @@ class block_pool {
  private:
   struct block {
     std::uint32_t holders = 0;
+    bool was_prefix = false;   // dropped while it was held: its holders may be several all the same
     std::uint64_t entry = 0;   // number of the cached prefix it holds, never reused; 0 = none
     std::uint64_t parent = 0;  // entry of the block before it; 0 = it is a first block
     std::uint64_t hash = 0;
