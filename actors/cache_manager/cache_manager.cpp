@@ -83,11 +83,13 @@ message<wire::LeaseGranted> cache_manager_state::answer() const {
 
 using cache_manager_pointer = cache_manager_actor::stateful_pointer<cache_manager_state>;
 
-// Another incarnation of the model's scheduler: what the former one held is taken back.
+// Another incarnation of the model's scheduler: what the former one held is taken back. What is cached goes too: the former
+// one may have had it computed by a version on probation, of which this one knows nothing.
 void meet(cache_manager_pointer self, const wire::Lease& lease) {
   tenant& t = self->state.tenants[lease.model()];
   if (t.incarnation == lease.incarnation()) return;
   self->state.pool.release_model({lease.model()});
+  self->state.pool.drop_prefixes({lease.model()});
   t.incarnation = lease.incarnation();
   const auto& asker = self->current_sender();
   t.address = caf::actor_cast<caf::actor_addr>(asker);

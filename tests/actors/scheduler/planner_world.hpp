@@ -260,6 +260,7 @@ class planner_world {
     cache_box.clear();
     batches_unread = 0;
     pool.release_model({0});
+    pool.drop_prefixes({0});
     ++options.planner.incarnation;
     planner.emplace(options.planner);
     planner->cache_here();
