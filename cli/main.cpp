@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cli/commands.hpp"
+#include "cli/operate.hpp"
 #include "cli/version.hpp"
 #include "kernel/base/text.hpp"
 #include "kernel/telemetry/log.hpp"

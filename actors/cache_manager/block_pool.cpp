@@ -33,14 +33,28 @@ void block_pool::set_block_tokens(model_id model, std::uint32_t block_tokens) {
   std::uint32_t& known = block_tokens_[model];
   if (known == block_tokens) return;
   known = block_tokens;
-  for (block& b : blocks_)
-    if (b.entry != 0 && b.model == model) {
-      if (b.holders == 0) {
-        evictable_.erase(b.position);
-        free_.push_back(number_of(b));
-      }
-      drop_entry(b);
+  drop_prefixes(model);
+}
+
+// Blocks that nobody holds become free ones.
+void block_pool::drop_prefixes(model_id model) {
+  for (block& b : blocks_) {
+    if (b.entry == 0 || b.model != model) continue;
+    b.was_prefix = b.holders > 0;
+    if (b.holders == 0) {
+      evictable_.erase(b.position);
+      free_.push_back(number_of(b));
     }
+    drop_entry(b);
+  }
+}
+
+std::uint32_t block_pool::forget_model(model_id model) {
+  const auto empty_before = free_.size();
+  release_model(model);
+  drop_prefixes(model);
+  block_tokens_.erase(model);
+  return static_cast<std::uint32_t>(free_.size() - empty_before);
 }
 
 const block_pool::block* block_pool::find(model_id model, std::uint64_t parent,
@@ -117,6 +131,7 @@ block_id block_pool::take() {
     drop_entry(at(b));
   }
   at(b).holders = 1;
+  at(b).was_prefix = false;
   return b;
 }
 
@@ -218,7 +233,7 @@ const char* block_pool::inconsistency() const {
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     const block& b = blocks_[i];
     if (b.holders != holders[i]) return "a block counts other holders than it has";
-    if (b.holders > 1 && b.entry == 0) return "a block without a prefix has two holders";
+    if (b.holders > 1 && b.entry == 0 && !b.was_prefix) return "a block without a prefix has two holders";
     if (b.entry != 0) ++entries;
   }
   if (entries != by_hash_.size()) return "the prefix index has other entries than the blocks";

@@ -55,6 +55,9 @@ class block_pool {
   void release(sequence_key key, std::span<const std::int32_t> computed);
 
   void release_model(model_id model);  // all its sequences; keeps nothing of what they held alone
+  // The model is gone: its sequences, its cached prefixes and its tokens per block. Answers how many blocks that emptied.
+  std::uint32_t forget_model(model_id model);
+  void drop_prefixes(model_id model);  // another Program runs it: what is cached of it is of no use any more
   void forget();                       // every sequence and every cached prefix: the K/V are gone
 
   std::uint32_t blocks() const { return static_cast<std::uint32_t>(blocks_.size()); }
@@ -69,6 +72,7 @@ class block_pool {
  private:
   struct block {
     std::uint32_t holders = 0;
+    bool was_prefix = false;   // dropped while it was held: its holders may be several all the same
     std::uint64_t entry = 0;   // number of the cached prefix it holds, never reused; 0 = none
     std::uint64_t parent = 0;  // entry of the block before it; 0 = it is a first block
     std::uint64_t hash = 0;

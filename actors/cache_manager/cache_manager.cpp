@@ -83,11 +83,13 @@ message<wire::LeaseGranted> cache_manager_state::answer() const {
 
 using cache_manager_pointer = cache_manager_actor::stateful_pointer<cache_manager_state>;
 
-// Another incarnation of the model's scheduler: what the former one held is taken back.
+// Another incarnation of the model's scheduler: what the former one held is taken back. What is cached goes too: the former
+// one may have had it computed by a version on probation, of which this one knows nothing.
 void meet(cache_manager_pointer self, const wire::Lease& lease) {
   tenant& t = self->state.tenants[lease.model()];
   if (t.incarnation == lease.incarnation()) return;
   self->state.pool.release_model({lease.model()});
+  self->state.pool.drop_prefixes({lease.model()});
   t.incarnation = lease.incarnation();
   const auto& asker = self->current_sender();
   t.address = caf::actor_cast<caf::actor_addr>(asker);
@@ -119,12 +121,23 @@ cache_manager_actor::behavior_type cache_manager(cache_manager_pointer self, cac
       [self](const message<wire::Lease>& lease) {
         self->state.adopt(lease->pool());
         meet(self, *lease);
+        if (lease->block_tokens() != 0)
+          self->state.pool.set_block_tokens({lease->model()}, lease->block_tokens());
         self->state.serve(*lease);
         return self->state.answer();
       },
       [self](const message<wire::Release>& release) {
         for (const wire::ReleaseItem* item : *release->items())
           self->state.pool.release({{release->model()}, {item->sequence()}}, span_of(item->computed_ids()));
+        if (release->forget_prefixes()) self->state.pool.drop_prefixes({release->model()});
+      },
+      [self](const message<wire::UnloadModel>& gone) {
+        cache_manager_state& s = self->state;
+        const std::uint64_t freed = s.pool.forget_model({gone->model()}) * s.options.block_bytes;
+        s.tenants.erase(gone->model());
+        flatbuffers::FlatBufferBuilder builder(64);
+        return message<wire::ModelUnloaded>::finish(builder,
+                                                    wire::CreateModelUnloaded(builder, gone->model(), freed));
       },
       [self](status_atom) {
         const cache_manager_state& s = self->state;

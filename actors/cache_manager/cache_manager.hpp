@@ -2,6 +2,7 @@
 //   hears    ModelLoaded  from scheduler and host  how many tokens a block of the model holds; a newer pool: see below
 //            Lease        from scheduler           answers LeaseGranted; what does not fit is listed there as refused
 //            Release      from scheduler           no answer; unknown sequences are ignored
+//            UnloadModel  from deployer            forgets the model, with its prefixes; answers ModelUnloaded
 //            status       from gateway             answers CacheStatus
 //            peer         from supervisor          ignored
 //   waits    never; each handler is O(blocks and tokens named)

@@ -2,20 +2,21 @@
 
 #include <algorithm>
 #include <caf/actor_cast.hpp>
+#include <caf/send.hpp>
 #include <caf/stateful_actor.hpp>
 #include <caf/typed_event_based_actor.hpp>
+#include <caf/typed_response_promise.hpp>
 #include <chrono>
 #include <deque>
 #include <map>
-#include <optional>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "actors/errors.hpp"
+#include "actors/executor/loader.hpp"
 #include "actors/executor/step_runner.hpp"
-#include "kernel/program/native_ops.hpp"
 #include "kernel/telemetry/log.hpp"
-#include "kernel/telemetry/progress.hpp"
 
 namespace troupe {
 
@@ -23,10 +24,22 @@ namespace {
 
 using clock = std::chrono::steady_clock;
 
-struct loaded_model {
+struct loaded_version {
   message<wire::LoadModel> request;
   message<wire::ModelLoaded> answer;
+  std::shared_ptr<ops::model> model;
+  std::shared_ptr<const checkpoint::weights> files;
+};
+
+struct loaded_model {
+  std::map<std::uint32_t, loaded_version> versions;  // not empty
+  std::uint32_t running = 0;                         // the one that the runner uses
   std::shared_ptr<step_runner> runner;
+
+  void run_with(std::uint32_t version) {
+    running = version;
+    runner->use(versions.at(version).model);
+  }
 };
 
 // A step that the device has, and who is to hear of it.
@@ -36,21 +49,29 @@ struct uncollected_step {
   std::uint64_t step = 0;
 };
 
+using load_promise = caf::typed_response_promise<message<wire::ModelLoaded>>;
+
+// A load that the loader works on, and who waits for it.
+struct pending_load {
+  message<wire::LoadModel> request;
+  clock::time_point begun;
+  std::vector<load_promise> askers;
+};
+
 struct executor_state {
   static inline const char* name = "executor";
   executor_options options;
   std::uint64_t pool = 0;
   std::uint64_t newest_epoch = 0;
   std::shared_ptr<ops::backend> backend;  // outlives the models
+  loader_actor loader;
   std::map<std::uint32_t, loaded_model> models;
   std::deque<uncollected_step> uncollected;  // the oldest first
   bool looking = false;                      // a message to itself is on its way
+  std::map<std::pair<std::uint32_t, std::uint32_t>, pending_load> pending;  // by model and version
 
-  result<message<wire::ModelLoaded>> load(const message<wire::LoadModel>& request);
-  result<std::unique_ptr<ops::model>> compile(const wire::LoadModel& request,
-                                              const program::verified_program& program);
-  result<program::native_ops> open_native_ops(const wire::LoadModel& request,
-                                              const program::Program& program);
+  result<void> open_device();
+  message<wire::ModelLoaded> install(const pending_load& load, const compiled_ptr& compiled);
 };
 
 bool same(const wire::LoadModel& a, const wire::LoadModel& b) {
@@ -61,77 +82,39 @@ bool same(const wire::LoadModel& a, const wire::LoadModel& b) {
          std::ranges::equal(*a.program(), *b.program());
 }
 
-// The only code of a module that runs in this process for longer than a build.
-result<program::native_ops> executor_state::open_native_ops(const wire::LoadModel& request,
-                                                            const program::Program& program) {
-  if (!program::has_native_ops(program)) return program::native_ops();
-  if (request.module_() == nullptr)
-    return fail(error_code::bad_program, "model {}: its Program uses native ops, but no module came with it",
-                request.name()->string_view());
-  const std::filesystem::path copy = request.module_()->str();
-  return options.open_native_ops ? options.open_native_ops(copy) : modules::open_native_ops(copy);
+result<void> executor_state::open_device() {
+  if (backend != nullptr) return {};
+  auto opened = options.open_backend(options.backend);
+  if (!opened) return fail(opened.error());
+  backend = std::move(*opened);
+  const ops::device_info info = backend->info();
+  log::info("executor", "device opened", {{"name", info.name}, {"detail", info.detail}, {"pool", pool}});
+  return {};
 }
 
-result<std::unique_ptr<ops::model>> executor_state::compile(const wire::LoadModel& request,
-                                                            const program::verified_program& program) {
-  if (backend == nullptr) {
-    auto opened = options.open_backend(options.backend);
-    if (!opened) return fail(opened.error());
-    backend = std::move(*opened);
-    const ops::device_info info = backend->info();
-    log::info("executor", "device opened", {{"name", info.name}, {"detail", info.detail}, {"pool", pool}});
-  }
-  const std::filesystem::path folder = request.checkpoint()->str();
-  auto native = open_native_ops(request, *program);
-  if (!native) return fail(native.error());
-  auto files = options.open_weights ? options.open_weights(folder) : checkpoint::weights::open(folder);
-  if (!files) return fail(files.error());
-  ops::load_options how;
-  how.native_ops = std::move(*native);
-  how.state_slots = options.max_sequences;
-  how.step_tokens = options.step_tokens;
-  how.int8 = options.int8;
-  how.tell = [&request](std::string_view text) {
-    log::info("executor", "loading", {{"model", request.name()->string_view()}, {"what", text}});
-  };
-  std::optional<telemetry::progress> line;
-  if (options.show_progress) {
-    line.emplace("loading " + request.name()->str());
-    how.progress = [&line](std::uint64_t done, std::uint64_t total) { line->update(done, total); };
-  }
-  auto compiled = backend->load(program, *files, how);
-  if (line) line->finish();
-  return compiled;
-}
-
-result<message<wire::ModelLoaded>> executor_state::load(const message<wire::LoadModel>& request) {
-  const auto start = clock::now();
-  if (auto known = models.find(request->model()); known != models.end()) {
-    if (same(*known->second.request, *request)) return known->second.answer;
-    models.erase(known);
-  }
-  auto program = program::verify({request->program()->data(), request->program()->size()});
-  if (!program) return fail(program.error());
-  auto compiled = compile(*request, *program);
-  if (!compiled) return fail(compiled.error());
-
-  const double ms = std::chrono::duration<double, std::milli>(clock::now() - start).count();
+message<wire::ModelLoaded> executor_state::install(const pending_load& load, const compiled_ptr& compiled) {
+  const double ms = std::chrono::duration<double, std::milli>(clock::now() - load.begun).count();
+  const std::uint32_t id = load.request->model(), version = load.request->version();
+  const ops::model& model = *compiled->model;
   flatbuffers::FlatBufferBuilder builder;
   const auto answer = message<wire::ModelLoaded>::finish(
-      builder, wire::CreateModelLoaded(builder, request->model(), (*compiled)->weight_bytes(),
-                                       (*compiled)->block_tokens(), options.backend.blocks,
-                                       options.backend.block_bytes, ms, pool, (*compiled)->state_bytes()));
+      builder,
+      wire::CreateModelLoaded(builder, id, model.weight_bytes(), model.block_tokens(), options.backend.blocks,
+                              options.backend.block_bytes, ms, pool, model.state_bytes(), version));
   log::info("executor", "model loaded",
-            {{"model", request->name()->string_view()},
+            {{"model", load.request->name()->string_view()},
+             {"version", version},
              {"weight_bytes", answer->weight_bytes()},
              {"block_tokens", answer->block_tokens()},
              {"state_bytes_per_sequence", answer->state_bytes()},
              {"state_bytes", answer->state_bytes() * options.max_sequences},
              {"ms", ms}});
-  models[request->model()] = {
-      request, answer,
-      std::make_shared<step_runner>(model_id{request->model()}, std::move(*compiled),
-                                    (*program)->facts()->vocabulary(), options.max_sequences)};
+  auto& at = models[id];
+  at.versions[version] = {load.request, answer, compiled->model, compiled->files};
+  if (at.runner) return answer;
+  at.runner = std::make_shared<step_runner>(model_id{id}, compiled->model, compiled->vocabulary,
+                                            options.max_sequences);
+  at.running = version;
   return answer;
 }
 
@@ -178,6 +161,147 @@ void look_for_results(executor_pointer self) {
   self->send(self, tick_atom_v);
 }
 
+// The last references go to the loader: unmapping and freeing take time that steps should not wait for.
+discard_order_ptr discarding(executor_pointer self, std::vector<std::shared_ptr<void>> what) {
+  auto order = std::make_shared<discard_order>();
+  order->backend = self->state.backend;
+  order->what = std::move(what);
+  return order;
+}
+
+void loaded(executor_pointer self, const message<wire::LoadModel>& request, const compiled_ptr& compiled) {
+  executor_state& state = self->state;
+  auto found = state.pending.find({request->model(), request->version()});
+  if (found == state.pending.end() || found->second.request.get() != request.get()) {  // unloaded meanwhile
+    caf::anon_send(state.loader, discarding(self, {compiled}));
+    return;
+  }
+  pending_load load = std::move(found->second);
+  state.pending.erase(found);
+  const auto answer = state.install(load, compiled);
+  for (load_promise& asker : load.askers) asker.deliver(answer);
+}
+
+void not_loaded(executor_pointer self, const message<wire::LoadModel>& request, const caf::error& problem) {
+  auto& pending = self->state.pending;
+  auto found = pending.find({request->model(), request->version()});
+  if (found == pending.end() || found->second.request.get() != request.get()) return;
+  const error e = from_caf(problem, self->system().render(problem));
+  log::debug("executor", "model not loaded", {{"model", request->name()->string_view()}, {"error", e.text}});
+  pending_load load = std::move(found->second);
+  pending.erase(found);
+  for (load_promise& asker : load.askers) asker.deliver(problem);
+}
+
+// Another checkpoint under the same number: what was loaded is of no use.
+void forget_model(executor_pointer self, std::uint32_t id) {
+  executor_state& state = self->state;
+  auto found = state.models.find(id);
+  if (found == state.models.end() || !collect_all(self)) return;
+  std::vector<std::shared_ptr<void>> what = {std::move(found->second.runner)};
+  for (auto& [number, v] : found->second.versions) {
+    what.push_back(std::move(v.model));
+    what.push_back(std::const_pointer_cast<checkpoint::weights>(v.files));
+  }
+  state.models.erase(found);
+  caf::anon_send(state.loader, discarding(self, std::move(what)));
+}
+
+caf::result<message<wire::ModelLoaded>> load(executor_pointer self, const message<wire::LoadModel>& request) {
+  executor_state& state = self->state;
+  const std::uint32_t id = request->model();
+  auto order = std::make_shared<compile_order>(compile_order{request, nullptr, nullptr});
+  if (auto known = state.models.find(id); known != state.models.end()) {
+    auto& versions = known->second.versions;
+    if (auto version = versions.find(request->version()); version != versions.end()) {
+      if (same(*version->second.request, *request)) return version->second.answer;
+      forget_model(self, id);
+    } else if (const auto& other = versions.begin()->second;
+               other.request->checkpoint()->string_view() == request->checkpoint()->string_view()) {
+      order->files = other.files;
+    }
+  }
+  if (auto open = state.open_device(); !open) return to_caf(open.error());
+  order->backend = state.backend;
+  auto promise = self->make_response_promise<message<wire::ModelLoaded>>();
+  auto& load = state.pending[{id, request->version()}];
+  load.askers.push_back(promise);
+  if (load.request && same(*load.request, *request)) return promise;
+  load.request = request;
+  load.begun = clock::now();
+  self->request(state.loader, caf::infinite, compile_order_ptr(order))
+      .then([self, request](const compiled_ptr& compiled) { loaded(self, request, compiled); },
+            [self, request](const caf::error& problem) { not_loaded(self, request, problem); });
+  return promise;
+}
+
+// ---- unloading --------------------------------------------------------------------------------------------
+
+std::uint64_t bytes_of(const executor_state& state, const loaded_version& v) {
+  return v.answer->weight_bytes() + v.answer->state_bytes() * state.options.max_sequences;
+}
+
+void end_loads(executor_state& state, const wire::UnloadModel& gone) {
+  const auto reason = to_caf({error_code::unavailable, "the model was unloaded while it was being loaded"});
+  for (auto load = state.pending.begin(); load != state.pending.end();) {
+    const auto& [model, version] = load->first;
+    if (model != gone.model() ||
+        (gone.version() >= 0 && static_cast<std::int64_t>(version) != gone.version())) {
+      ++load;
+      continue;
+    }
+    for (load_promise& asker : load->second.askers) asker.deliver(reason);
+    load = state.pending.erase(load);
+  }
+}
+
+// What of the model is to be destroyed. Its runner never keeps a version that goes: a step that is yet to come brings its own.
+std::vector<std::shared_ptr<void>> take_out(executor_state& state, const wire::UnloadModel& gone,
+                                            std::uint64_t& bytes) {
+  std::vector<std::shared_ptr<void>> what;
+  auto found = state.models.find(gone.model());
+  if (found == state.models.end()) return what;
+  loaded_model& at = found->second;
+  const auto take = [&](loaded_version& v) {
+    bytes += bytes_of(state, v);
+    what.push_back(std::move(v.model));
+    what.push_back(std::const_pointer_cast<checkpoint::weights>(std::move(v.files)));
+  };
+  if (gone.version() >= 0) {
+    const auto version = at.versions.find(static_cast<std::uint32_t>(gone.version()));
+    if (version == at.versions.end()) return what;
+    take(version->second);
+    const bool was_running = at.running == version->first;
+    at.versions.erase(version);
+    if (!at.versions.empty()) {
+      if (was_running) at.run_with(at.versions.rbegin()->first);
+      return what;
+    }
+  }
+  for (auto& [number, v] : at.versions) take(v);
+  what.push_back(std::move(at.runner));
+  state.models.erase(found);
+  return what;
+}
+
+caf::result<message<wire::ModelUnloaded>> unload(executor_pointer self, const wire::UnloadModel& gone) {
+  executor_state& state = self->state;
+  end_loads(state, gone);
+  if (!collect_all(self)) return to_caf({error_code::unavailable, "the device failed"});
+  std::uint64_t freed = 0;
+  auto what = take_out(state, gone, freed);
+  if (freed > 0) log::info("executor", "model unloaded", {{"model", gone.model()}, {"bytes", freed}});
+  auto promise = self->make_response_promise<message<wire::ModelUnloaded>>();
+  auto answer = [promise, id = gone.model(), freed]() mutable {
+    flatbuffers::FlatBufferBuilder builder(64);
+    promise.deliver(
+        message<wire::ModelUnloaded>::finish(builder, wire::CreateModelUnloaded(builder, id, freed)));
+  };
+  self->request(state.loader, caf::infinite, discarding(self, std::move(what)))
+      .then([answer](bool) mutable { answer(); }, [answer](const caf::error&) mutable { answer(); });
+  return promise;
+}
+
 void run_plan(executor_pointer self, const message<wire::StepPlan>& plan) {
   executor_state& state = self->state;
   if (state.options.trace) state.options.trace(hop::plan_taken, plan->step());
@@ -186,6 +310,15 @@ void run_plan(executor_pointer self, const message<wire::StepPlan>& plan) {
     log::debug("executor", "plan dropped",
                {{"model", plan->model()}, {"step", plan->step()}, {"pool", plan->pool()}});
     return;
+  }
+  if (plan->version() != found->second.running) {
+    if (!found->second.versions.contains(plan->version())) {
+      log::warning("executor", "plan for a version that is not loaded",
+                   {{"model", plan->model()}, {"version", plan->version()}});
+      return;
+    }
+    if (!collect_all(self)) return;  // by the version that computes them
+    found->second.run_with(plan->version());
   }
   const std::shared_ptr<step_runner> runner = found->second.runner;
   const bool stale = plan->epoch() < state.newest_epoch;
@@ -213,14 +346,11 @@ executor_actor::behavior_type executor(executor_pointer self, executor_options o
   self->state.options = std::move(options);
   self->state.pool =
       static_cast<std::uint64_t>(clock::now().time_since_epoch() / std::chrono::nanoseconds(1));
+  self->state.loader = spawn_loader(self->system(), self->state.options);
+  self->link_to(self->state.loader);
   return {[](peer_atom, const std::string&, const caf::strong_actor_ptr&) {},
-          [self](const message<wire::LoadModel>& request) -> caf::result<message<wire::ModelLoaded>> {
-            auto loaded = self->state.load(request);
-            if (loaded) return *loaded;
-            log::debug("executor", "model not loaded",
-                       {{"model", request->name()->string_view()}, {"error", loaded.error().text}});
-            return to_caf(loaded.error());
-          },
+          [self](const message<wire::LoadModel>& request) { return load(self, request); },
+          [self](const message<wire::UnloadModel>& request) { return unload(self, *request); },
           [self](const message<wire::StepPlan>& plan) { run_plan(self, plan); },
           [self](tick_atom) { look_for_results(self); }};
 }

@@ -1,10 +1,14 @@
 // Owns the backend of one device, the models compiled for it and what their sequences need between steps. It knows
 // neither tenants nor text, and chooses nothing: it runs the plans that it gets, in the order in which they come.
 //   hears    LoadModel  from host        answers ModelLoaded | error (not_found, bad_checkpoint, bad_program, bad_module,
-//                                        unsupported, bad_config); what is loaded already is answered at once
+//                                        unsupported, bad_config, no_room); what is loaded already is answered at once. Steps go
+//                                        on meanwhile: its loader compiles
+//                       and deployer      of several versions of a model each plan names the one that runs it
+//            UnloadModel from deployer    answers ModelUnloaded when all is destroyed; a load under way is answered unavailable
 //            StepPlan   from scheduler   sends StepResult to the plan's sender. No answer: unknown model, plan for
 //                                        another pool
 //            peer       from supervisor  ignored: it answers whoever asks
+//   owns     a loader (loader.hpp) for what is slow
 //   waits    in the backend; therefore it has its own thread
 //   ends     with the backend's error if a step fails: the K/V of all sequences are then in doubt
 //   restart  with an empty pool under a new number (ModelLoaded.pool), without models: the host loads them again

@@ -79,12 +79,12 @@ std::uint64_t now_ns() {
 
 }  // namespace
 
-step_runner::step_runner(model_id model, std::unique_ptr<ops::model> compiled, std::uint32_t vocabulary,
+step_runner::step_runner(model_id model, std::shared_ptr<ops::model> compiled, std::uint32_t vocabulary,
                          std::uint32_t max_sequences)
     : id_(model),
       model_(std::move(compiled)),
       vocabulary_(vocabulary),
-      slots_(model_->state_bytes() > 0 ? max_sequences : 0),
+      slots_(max_sequences),
       builder_(4096) {}
 
 step_runner::~step_runner() = default;
@@ -171,6 +171,8 @@ void step_runner::add_row(std::uint64_t id, sequence& s, std::uint32_t position,
   if (end > s.blocks.size() * std::uint64_t{model_->block_tokens()})
     return refuse(id, fmt::format("position {} is beyond the {} cache blocks of the sequence", end - 1,
                                   s.blocks.size()));
+  if (model_->state_bytes() > 0 && !s.slot)
+    return refuse(id, "it began with a version of the model that has no recurrent state");
   s.in_step = true;
   outcome o;
   o.id = id;
@@ -184,7 +186,7 @@ void step_runner::add_row(std::uint64_t id, sequence& s, std::uint32_t position,
   }
   sequence_rows_.push_back(static_cast<std::uint32_t>(tokens_.size()));
   block_tables_.emplace_back(s.blocks);
-  if (s.slot) state_slots_.push_back(s.slot->number());
+  if (model_->state_bytes() > 0) state_slots_.push_back(s.slot->number());
 
   auto& scores = steps_.back()->scores;
   const bool last = end == s.length();
@@ -200,7 +202,7 @@ void step_runner::add_row(std::uint64_t id, sequence& s, std::uint32_t position,
   if (last) {
     // A scored row and the sampled one are never the same: the sampled one is behind the whole history.
     o.sample = static_cast<std::int32_t>(sample_requests_.size());
-    o.with_logprobs = s.top_logprobs >= 0;
+    o.with_logprobs = watched_ || s.top_logprobs >= 0;
     ops::sample_request& r = sample_requests_.emplace_back();
     r.logit_row = add_logit_row(first + tokens - 1);
     r.params = &s.sampling;
@@ -208,7 +210,7 @@ void step_runner::add_row(std::uint64_t id, sequence& s, std::uint32_t position,
     r.prompt_tokens = s.prompt_tokens;
     r.position = s.generated();
     if (s.generated() < s.min_tokens) r.banned = s.stop_ids;
-    r.top_logprobs = s.top_logprobs;
+    r.top_logprobs = std::max(s.top_logprobs, watched_ ? 0 : -1);
     r.pending = s.pending > 0 ? s.pending_sample : -1;
   }
   auto& made = *steps_.back();
@@ -250,6 +252,7 @@ result<void> step_runner::enqueue(const wire::StepPlan& plan) {
   state_slots_.clear();
   sample_requests_.clear();
   step& made = open_step(plan);
+  watched_ = plan.watch();
   if (plan.incarnation() != incarnation_) {
     sequences_.clear();
     incarnation_ = plan.incarnation();

@@ -30,9 +30,13 @@ class step_runner {
  public:
   // `vocabulary`: V; token ids outside [0, V) end their sequence with an error instead of reaching the backend.
   // `max_sequences`: of the scheduler's batch; the model was loaded with as many state slots.
-  step_runner(model_id model, std::unique_ptr<ops::model> compiled, std::uint32_t vocabulary,
+  step_runner(model_id model, std::shared_ptr<ops::model> compiled, std::uint32_t vocabulary,
               std::uint32_t max_sequences);
   ~step_runner();
+
+  // Another version of the model runs the steps from here on, of the same vocabulary. Sequences that have begun go on with it: their
+  // blocks must mean the same to both.
+  void use(std::shared_ptr<ops::model> compiled) { model_ = std::move(compiled); }
 
   // One step. A sequence that is at fault is dropped and reported in the result; the others go on.
   // Error: the backend failed; the K/V of all sequences are then in doubt.
@@ -76,9 +80,10 @@ class step_runner {
   step& open_step(const wire::StepPlan& plan);
 
   model_id id_;
-  std::unique_ptr<ops::model> model_;
+  std::shared_ptr<ops::model> model_;
   std::uint32_t vocabulary_;
   std::uint64_t incarnation_ = 0;
+  bool watched_ = false;  // the plan at hand wants log-probabilities of all that is sampled
   slot_pool slots_;
   std::unordered_map<std::uint64_t, std::shared_ptr<sequence>> sequences_;  // rows on their way hold them too
   std::deque<std::unique_ptr<step>> steps_;                                 // not collected, the oldest first

@@ -1,8 +1,12 @@
 #include "actors/gateway/gateway.hpp"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <caf/actor_cast.hpp>
 #include <caf/exit_reason.hpp>
 #include <caf/send.hpp>
+#include <iterator>
 #include <utility>
 
 #include "actors/gateway/gateway_state.hpp"
@@ -37,7 +41,7 @@ constexpr std::string_view going_down =
 // ---- start and peers --------------------------------------------------------------------------------------
 
 void gateway_state::start() {
-  for (const auto& m : options.models) models.emplace_back(m);
+  follow_catalogue();
   end_what_was_open();
   auto me = caf::actor_cast<caf::actor_addr>(self);
   listener = options.door->listen([me] {
@@ -50,7 +54,7 @@ void gateway_state::start() {
 void gateway_state::end_what_was_open() {
   for (const auto stream : sessions().streams()) {
     const auto& s = *sessions().find(stream);
-    orphans.push_back({stream, s.model, s.worker});
+    if (s.model != no_model) orphans.push_back({stream, s.model, s.worker});
     end(stream, error_code::unavailable, "the server's gateway was restarted: send the request again");
   }
   if (!orphans.empty())
@@ -63,14 +67,23 @@ void gateway_state::meet(const std::string& id, const caf::strong_actor_ptr& pee
     cache_manager = caf::actor_cast<cache_manager_actor>(peer);
     return;
   }
-  for (auto& m : models) {
-    const auto number = m.model->id.value;
-    if (auto n = numbers_of(id, "scheduler"); n && n->size() == 1 && n->front() == number)
-      m.scheduler = caf::actor_cast<scheduler_actor>(peer);
-    else if (n = numbers_of(id, "tokenizer");
-             n && n->size() == 2 && n->front() == number && m.workers.has(n->back()))
-      meet_worker(m, n->back(), peer);
+  if (id == "deployer") {
+    auto handle = caf::actor_cast<deployer_actor>(peer);
+    if (deployer && deployer != handle) lose(deployer.address());
+    deployer = handle;
+    self->monitor(deployer);
+    return;
   }
+  for (auto& m : models) meet_for(m, id, peer);
+}
+
+void gateway_state::meet_for(served& m, const std::string& id, const caf::strong_actor_ptr& peer) {
+  const auto number = m.model->id.value;
+  if (auto n = numbers_of(id, "scheduler"); n && n->size() == 1 && n->front() == number)
+    m.scheduler = caf::actor_cast<scheduler_actor>(peer);
+  else if (n = numbers_of(id, "tokenizer");
+           n && n->size() == 2 && n->front() == number && m.workers.has(n->back()))
+    meet_worker(m, n->back(), peer);
 }
 
 void gateway_state::meet_worker(served& m, std::uint32_t worker, const caf::strong_actor_ptr& peer) {
@@ -90,6 +103,13 @@ void gateway_state::meet_worker(served& m, std::uint32_t worker, const caf::stro
 
 // A worker has ended, and the streams with it.
 void gateway_state::lose(const caf::actor_addr& who) {
+  if (deployer && deployer.address() == who) {
+    deployer = deployer_actor{};
+    for (const auto stream : sessions().streams_of(no_model, -1))
+      end(stream, error_code::unavailable,
+          "the part of the server that runs operations was restarted: `troupe history` tells what became of "
+          "them");
+  }
   for (auto& m : models)
     for (std::uint32_t w = 0; w < m.workers.size(); ++w) {
       if (!m.workers.at(w) || m.workers.at(w).address() != who) continue;
@@ -105,6 +125,71 @@ void gateway_state::lose(const caf::actor_addr& who) {
     }
 }
 
+// ---- the catalogue ----------------------------------------------------------------------------------------
+
+void gateway_state::follow_catalogue() {
+  const auto now_served = options.models->served();
+  for (auto& m : models) {
+    const auto entry = std::ranges::find(now_served, m.model->id, [](const auto& s) { return s.model->id; });
+    m.closed = entry == now_served.end();
+    if (m.closed) continue;
+    m.entry = *entry;
+    m.model = entry->model;
+  }
+  for (const auto& s : now_served)
+    if (find_instance(s.model->id) == nullptr) open_model(s);
+}
+
+// Its actors run already: they were announced before anybody here knew the model.
+void gateway_state::open_model(const deployment::served_model& m) {
+  served& opened = models.emplace_back(m);
+  if (!options.find_peer) return;
+  std::vector<std::string> ids = {fmt::format("scheduler/{}", m.model->id.value)};
+  for (std::uint32_t w = 0; w < m.workers; ++w)
+    ids.push_back(fmt::format("tokenizer/{}/{}", m.model->id.value, w));
+  for (const auto& id : ids)
+    if (auto peer = options.find_peer(id)) meet_for(opened, id, peer);
+}
+
+served* gateway_state::find_instance(model_id model) {
+  const auto found = std::ranges::find(models, model, [](const served& m) { return m.model->id; });
+  return found == models.end() ? nullptr : &*found;
+}
+
+caf::result<std::uint32_t, std::uint32_t> gateway_state::vacate(model_id model, std::uint64_t deadline_ms) {
+  auto* m = find_instance(model);
+  if (m == nullptr) return {0U, 0U};
+  m->vacated = self->make_response_promise<std::uint32_t, std::uint32_t>();
+  m->vacate_end_ns = deadline_ms == 0 ? 0 : steady_ns() + deadline_ms * 1'000'000;
+  m->streams_to_leave = static_cast<std::uint32_t>(sessions().streams_of(model).size());
+  auto promise = *m->vacated;
+  finish_vacating(false);
+  return promise;
+}
+
+// `overdue_too`: streams that are open beyond the deadline are ended.
+void gateway_state::finish_vacating(bool overdue_too) {
+  const auto now = steady_ns();
+  for (auto m = models.begin(); m != models.end();) {
+    auto& at = *m++;
+    if (!at.vacated) continue;
+    const auto open = sessions().streams_of(at.model->id);
+    std::uint32_t ended = 0;
+    if (overdue_too && at.vacate_end_ns != 0 && now >= at.vacate_end_ns)
+      for (const auto stream : open) {
+        abandon(*sessions().find(stream), error_code::cancelled);
+        end(stream, error_code::unavailable,
+            fmt::format("model {} is not served any more and the time that its streams had is over",
+                        at.model->name));
+        ++ended;
+      }
+    if (open.size() > ended) continue;
+    at.vacated->deliver(at.streams_to_leave - ended, ended);
+    at.vacated.reset();
+    if (at.closed) models.erase(std::prev(m));
+  }
+}
+
 // ---- to workers -------------------------------------------------------------------------------------------
 
 bool gateway_state::hand_over(const session& s, const request_message& request, std::uint64_t received_ns) {
@@ -118,6 +203,8 @@ bool gateway_state::hand_over(const session& s, const request_message& request, 
 
 // The scheduler is told at once: the worker may be busy with megabytes of another's text for a while.
 void gateway_state::abandon(const session& s, error_code why) {
+  if (s.model == no_model && deployer)
+    self->send(deployer, abandon_atom::value, s.stream, static_cast<std::uint16_t>(why));
   if (s.worker < 0) return;
   for (auto& m : models) {
     if (m.model->id != s.model) continue;
@@ -194,6 +281,7 @@ void gateway_state::keep_house() {
     s.last_reply_ns = now;
     reply(s.client, alive_reply(s.request));
   }
+  finish_vacating(true);
   if (drained && now >= drain_end_ns) cut_drain();
 }
 
@@ -210,6 +298,10 @@ void gateway_state::finish_drain_if_empty() {
 
 caf::result<bool> gateway_state::drain(std::uint64_t deadline_ms) {
   draining = true;
+  for (const auto stream : sessions().streams_of(no_model, -1)) {  // they might have no end
+    abandon(*sessions().find(stream), error_code::cancelled);
+    end(stream, error_code::shutting_down, going_down);
+  }
   drain_end_ns = steady_ns() + deadline_ms * 1'000'000;
   if (drained) drained->deliver(false);  // who asks last is answered
   drained = self->make_response_promise<bool>();
@@ -264,6 +356,10 @@ gateway_actor::behavior_type behave(gateway_actor::stateful_pointer<gateway_stat
       },
       [state](const outgoing_batch& batch) { state->forward(batch); },
       [state](tick_atom) { state->tick(state->self->current_sender() == state->self->ctrl()); },
+      [state](changed_atom) { state->follow_catalogue(); },
+      [state](vacate_atom, std::uint32_t model, std::uint64_t deadline_ms) {
+        return state->vacate({model}, deadline_ms);
+      },
       [state](drain_atom, std::uint64_t deadline_ms) { return state->drain(deadline_ms); }};
 }
 

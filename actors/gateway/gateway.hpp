@@ -5,8 +5,12 @@
 //            outgoing_batch  from tokenizers       on to the door; `last` closes the request
 //            drain (ms)      from whoever stops    no new work; answered true when all that was open has ended, or false when the
 //                                                  time was over and the rest was ended with shutting_down
-//            peer            from the supervisor   schedulers, tokenizers and the cache manager
+//            changed         from the deployer     the catalogue opens or closes a name; a closed one keeps its open streams
+//            vacate (m, ms)  from the deployer     answered when no stream of a closed model is left: how many ended by themselves and
+//                                                  how many were ended, with `unavailable`, because the time was over (0 = no end)
+//            peer            from the supervisor   schedulers, tokenizers, the cache manager, the deployer
 //   tells    admit, abandon  to a tokenizer        a stream stays with its worker
+//                            to the deployer       the same for Operate, ListHistory and FollowEvents: it answers like a tokenizer
 //            Abort           to a scheduler        with every abandon, and when the worker of a stream is gone
 //            status          to schedulers and the cache manager, with a time limit: clients' ServerStatus and ListModels. One
 //                            such round at a time answers all that were asked before it began
@@ -25,6 +29,7 @@
 #include <string>
 #include <vector>
 
+#include "actors/deployment/catalogue.hpp"
 #include "actors/gateway/status_report.hpp"
 #include "actors/gateway/zmq/zmq_door.hpp"
 #include "actors/host/prepared_model.hpp"
@@ -32,15 +37,14 @@
 
 namespace troupe {
 
-struct served_model {
-  prepared_model_ptr model;
-  std::uint32_t workers = 1;  // in its tokenizer pool: "tokenizer/<m>/0" ...
-};
-
 struct gateway_options {
   std::shared_ptr<gateway::zmq_door> door;
-  std::vector<served_model> models;  // the first one is the default; not empty
-  std::string server = "troupe";     // name and version, for Welcome and ServerStatus
+  deployment::catalogue_ptr models;  // the first one is the default
+  // Who runs under an id now, for models that open later; empty = nobody.
+  std::function<caf::strong_actor_ptr(const std::string&)> find_peer;
+  bool takes_operations =
+      true;  // false: Operate is refused with `unsupported`, for whoever reaches the door is not an operator
+  std::string server = "troupe";  // name and version, for Welcome and ServerStatus
   std::chrono::milliseconds status_wait{500};
   std::size_t inquiries_per_client = 32;  // ListModels and ServerStatus that wait for their answer
   std::chrono::milliseconds worker_wait{10'000};

@@ -1,5 +1,6 @@
 // What clients ask for: arrivals at the door, cancellation, status.
 #include <caf/actor_cast.hpp>
+#include <functional>
 #include <memory>
 #include <utility>
 
@@ -97,6 +98,10 @@ void gateway_state::arrive(const std::string& client, const request_message& req
       return inquire(client, r.id(), false);
     case wire::RequestBody::ServerStatus:
       return inquire(client, r.id(), true);
+    case wire::RequestBody::Operate:
+    case wire::RequestBody::ListHistory:
+    case wire::RequestBody::FollowEvents:
+      return open_for_operator(client, request, received_ns);
     case wire::RequestBody::NONE:
       break;
   }
@@ -107,11 +112,8 @@ void gateway_state::open(const std::string& client, const request_message& reque
                          const flatbuffers::String* model, std::uint32_t choices) {
   const auto id = request->id();
   if (draining) return refuse_to_start(client, id);
-  auto* m = find_model(model);
-  if (!m)
-    return reply(client, error_reply(id, error_code::unknown_model,
-                                     fmt::format("model: '{}' is not served here; served: {}",
-                                                 quotable(model->string_view()), model_names())));
+  auto* m = find_model(client, model);
+  if (!m) return reply(client, error_reply(id, not_served(model)));
   session wanted;
   wanted.client = client;
   wanted.request = id;
@@ -126,10 +128,35 @@ void gateway_state::open(const std::string& client, const request_message& reque
   if (!hand_over(s, request, received_ns)) waiting.push_back({s.stream, request, received_ns});
 }
 
+// The deployer answers them like a tokenizer its streams.
+void gateway_state::open_for_operator(const std::string& client, const request_message& request,
+                                      std::uint64_t received_ns) {
+  const auto id = request->id();
+  if (draining) return refuse_to_start(client, id);
+  if (request->body_type() == wire::RequestBody::Operate && !options.takes_operations)
+    return reply(client,
+                 error_reply(id, error_code::unsupported,
+                             "this server listens beyond its own machine, so it takes no operations: let "
+                             "server.listen name only loopback or ipc endpoints"));
+  if (!deployer)
+    return reply(client, error_reply(id, error_code::unavailable,
+                                     "the part of the server that runs operations is not there: try again"));
+  session wanted;
+  wanted.client = client;
+  wanted.request = id;
+  wanted.bytes = request.bytes().size();
+  wanted.model = no_model;
+  wanted.last_reply_ns = received_ns;
+  auto opened = sessions().open(std::move(wanted));
+  if (!opened) return reply(client, error_reply(id, opened.error()));
+  self->send(deployer, admit_atom::value, (*opened)->stream, request, received_ns);
+}
+
 void gateway_state::cancel(const std::string& client, std::uint64_t target) {
   auto* s = sessions().find(client, target);
   if (!s) return;
-  if (s->worker >= 0) return abandon(*s, error_code::cancelled);  // its Final is the answer
+  abandon(*s, error_code::cancelled);
+  if (s->worker >= 0) return;  // its Final is the answer
   reply(client, cancelled_reply(target, s->choices));
   close(s->stream);
 }
@@ -176,21 +203,25 @@ void gateway_state::gather() {
   under_way = std::make_shared<gathering>();
   auto g = under_way;
   g->askers = std::exchange(questions, {});
-  for (const auto& m : models) g->models.push_back({m.model, m.was_ready, std::nullopt});
+  for (const auto& m : models)
+    g->models.push_back(
+        {m.model, m.was_ready, m.closed, m.entry, sessions().streams_of(m.model->id).size(), std::nullopt});
   const auto answered = [this, g] {
     if (--g->open > 0) return;
     report(*g);
     under_way.reset();
     if (!questions.empty()) gather();
   };
-  for (std::size_t i = 0; i < models.size(); ++i) {
-    if (!models[i].scheduler) continue;
+  std::size_t place = 0;
+  for (const auto& m : models) {
+    const std::size_t i = place++;
+    if (!m.scheduler) continue;
     ++g->open;
-    self->request(models[i].scheduler, options.status_wait, status_atom::value)
+    self->request(m.scheduler, options.status_wait, status_atom::value)
         .then(
-            [this, g, i, answered](const message<wire::SchedulerStatus>& s) {
+            [this, g, i, id = m.model->id, answered](const message<wire::SchedulerStatus>& s) {
               g->models[i].scheduler = s;
-              models[i].was_ready = models[i].was_ready || s->ready();
+              if (auto* known = find_instance(id)) known->was_ready = known->was_ready || s->ready();
               answered();
             },
             [answered](const caf::error&) { answered(); });
@@ -217,6 +248,7 @@ void gateway_state::report(gathering& g) {
   facts.bad_frames = options.door->bad_frames();
   facts.cache = g.cache;
   facts.models = std::move(g.models);
+  facts.operations = options.models->under_way();
   if (options.restarts) facts.restarts = options.restarts();
   std::vector<std::pair<std::string, reply_message>> replies;
   for (const auto& q : g.askers) {
@@ -232,17 +264,36 @@ void gateway_state::forget_inquiry(const std::string& client) {
   if (own != inquiries.end() && --own->second == 0) inquiries.erase(own);
 }
 
-served* gateway_state::find_model(const flatbuffers::String* asked) {
-  if (!asked || asked->size() == 0) return &models.front();
-  for (auto& m : models)
-    if (m.model->name == asked->string_view()) return &m;
-  return nullptr;
+// Of two instances of one name the second has the share that it names, of requests or of clients.
+served* gateway_state::find_model(const std::string& client, const flatbuffers::String* asked) {
+  const bool any = !asked || asked->size() == 0;
+  served* first = nullptr;
+  for (auto& m : models) {
+    if (!m.takes_requests()) continue;
+    if (first == nullptr) {
+      if (any || m.model->name == asked->string_view()) first = &m;
+      continue;
+    }
+    if (m.model->name != first->model->name) continue;
+    // By 61, so that a share of 10 % is every tenth request, not ten in a row; 61 has no factor of 100.
+    const auto turn = m.entry.sticky ? std::hash<std::string>()(client) : std::size_t{61} * turns++;
+    return turn % 100 < m.entry.share_percent ? &m : first;
+  }
+  return first;
 }
 
-std::string gateway_state::model_names() const {
+error gateway_state::not_served(const flatbuffers::String* asked) const {
   std::string names;
-  for (const auto& m : models) names += (names.empty() ? "" : ", ") + m.model->name;
-  return names;
+  for (const auto& m : models) {
+    if (m.takes_requests()) names += (names.empty() ? "" : ", ") + m.model->name;
+    if (m.closed || m.takes_requests() || (asked && m.model->name != asked->string_view())) continue;
+    return {error_code::unavailable,
+            fmt::format("model {}: it is {} and takes no requests now", m.model->name, m.entry.resting)};
+  }
+  if (names.empty())
+    return {error_code::unknown_model, "model: none is served here now: ask the operator to load one"};
+  return {error_code::unknown_model,
+          fmt::format("model: '{}' is not served here; served: {}", quotable(asked->string_view()), names)};
 }
 
 }  // namespace troupe::gateway

@@ -6,6 +6,8 @@
 #include <caf/typed_event_based_actor.hpp>
 #include <caf/typed_response_promise.hpp>
 #include <deque>
+#include <limits>
+#include <list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -19,12 +21,24 @@
 
 namespace troupe::gateway {
 
+// Of sessions that the deployer answers; no instance has this number.
+inline constexpr model_id no_model{std::numeric_limits<std::uint32_t>::max()};
+
+using vacate_promise = caf::typed_response_promise<std::uint32_t, std::uint32_t>;
+
 struct served {
-  explicit served(const served_model& m) : model(m.model), workers(std::max(m.workers, 1U)) {}
+  explicit served(const deployment::served_model& m)
+      : model(m.model), entry(m), workers(std::max(m.workers, 1U)) {}
   prepared_model_ptr model;
+  deployment::served_model entry;  // as the catalogue has it
   worker_pool<tokenizer_actor> workers;
   scheduler_actor scheduler;
   bool was_ready = false;
+  bool closed = false;  // no client can ask for it any more
+  bool takes_requests() const { return !closed && entry.resting.empty(); }
+  std::optional<vacate_promise> vacated;
+  std::uint64_t vacate_end_ns = 0;  // 0 = no end
+  std::uint32_t streams_to_leave = 0;
 };
 
 // A request that waits for a worker of its model.
@@ -65,8 +79,9 @@ struct gateway_state {
   gateway_actor::pointer self = nullptr;
   gateway_options options;
   std::uint64_t listener = 0;
-  std::vector<served> models;
+  std::list<served> models;  // in the order of the catalogue; closed ones until they are vacated
   cache_manager_actor cache_manager;
+  deployer_actor deployer;
   std::deque<parked> waiting;
   std::vector<orphan> orphans;
   std::vector<inquiry> questions;        // since the gathering began
@@ -78,6 +93,7 @@ struct gateway_state {
   std::uint64_t drain_end_ns = 0;
   std::optional<caf::typed_response_promise<bool>> drained;
   std::uint64_t next_housekeeping_ns = 0;
+  std::uint32_t turns = 0;  // of requests that were shared between two instances
 
   session_table& sessions() const { return options.door->sessions(); }
 
@@ -85,8 +101,16 @@ struct gateway_state {
   void start();
   void end_what_was_open();
   void meet(const std::string& id, const caf::strong_actor_ptr& peer);
+  void meet_for(served& m, const std::string& id, const caf::strong_actor_ptr& peer);
   void meet_worker(served& m, std::uint32_t worker, const caf::strong_actor_ptr& peer);
   void lose(const caf::actor_addr& who);
+
+  // the catalogue
+  void follow_catalogue();
+  void open_model(const deployment::served_model& m);
+  caf::result<std::uint32_t, std::uint32_t> vacate(model_id model, std::uint64_t deadline_ms);
+  void finish_vacating(bool overdue_too);
+  served* find_instance(model_id model);
 
   // from clients
   void tick(bool own);
@@ -94,6 +118,8 @@ struct gateway_state {
   void arrive(const std::string& client, const request_message& request, std::uint64_t received_ns);
   void open(const std::string& client, const request_message& request, std::uint64_t received_ns,
             const flatbuffers::String* model, std::uint32_t choices);
+  void open_for_operator(const std::string& client, const request_message& request,
+                         std::uint64_t received_ns);
   void cancel(const std::string& client, std::uint64_t target);
   void drop_client(const std::string& client);
   void end_slow_client(const std::string& client);
@@ -122,8 +148,8 @@ struct gateway_state {
   void cut_drain();
   void shut_down();
 
-  served* find_model(const flatbuffers::String* asked);
-  std::string model_names() const;
+  served* find_model(const std::string& client, const flatbuffers::String* asked);
+  error not_served(const flatbuffers::String* asked) const;
 };
 
 }  // namespace troupe::gateway

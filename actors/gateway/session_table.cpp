@@ -55,6 +55,13 @@ std::vector<std::uint64_t> session_table::streams_of(std::string_view client) co
   return list;
 }
 
+std::vector<std::uint64_t> session_table::streams_of(model_id model) const {
+  std::vector<std::uint64_t> found;
+  for (const auto& [stream, s] : sessions_)
+    if (s.model == model) found.push_back(stream);
+  return found;
+}
+
 std::vector<std::uint64_t> session_table::streams_of(model_id model, int worker) const {
   std::vector<std::uint64_t> list;
   for (const auto& [stream, s] : sessions_)

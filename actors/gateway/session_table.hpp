@@ -45,6 +45,7 @@ class session_table {
 
   std::vector<std::uint64_t> streams_of(std::string_view client) const;
   std::vector<std::uint64_t> streams_of(model_id model, int worker) const;
+  std::vector<std::uint64_t> streams_of(model_id model) const;
   std::vector<std::uint64_t> streams() const;
   std::size_t size() const { return sessions_.size(); }
   bool empty() const { return sessions_.empty(); }

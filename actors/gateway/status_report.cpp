@@ -1,7 +1,11 @@
 #include "actors/gateway/status_report.hpp"
 
+#include "actors/deployment/answers.hpp"
+
 namespace troupe::gateway {
 namespace {
+
+using deployment::unix_ms;
 
 wire::ModelInfoT info_of(const model_facts& m) {
   wire::ModelInfoT info;
@@ -16,11 +20,17 @@ wire::ModelInfoT info_of(const model_facts& m) {
   info.vocabulary = p.vocabulary;
   info.parameters = p.parameters;
   info.state = state_of(m);
+  info.generation = m.entry.generation;
+  info.share_percent = m.entry.share_percent;
+  info.pinned = m.entry.pinned;
+  info.checkpoint = p.checkpoint.folder.string();
   if (m.scheduler) {
     info.waiting = (*m.scheduler)->waiting();
     info.running = (*m.scheduler)->running();
     info.generated_tokens = (*m.scheduler)->generated_tokens();
     info.steps = (*m.scheduler)->steps();
+    info.tokens_per_second = (*m.scheduler)->tokens_per_second();
+    if (m.entry.resting != "asleep" || m.streams > 0) info.weight_bytes = (*m.scheduler)->weight_bytes();
   }
   return info;
 }
@@ -33,6 +43,8 @@ void add_models(Native& to, const std::vector<model_facts>& models) {
 }  // namespace
 
 const char* state_of(const model_facts& m) {
+  if (m.closed) return "closing";
+  if (!m.entry.resting.empty()) return m.streams > 0 ? "draining" : m.entry.resting.c_str();
   if (m.scheduler && (*m.scheduler)->ready()) return "ready";
   return m.was_ready ? "recovering" : "loading";
 }
@@ -68,6 +80,7 @@ reply_message status_reply(std::uint64_t id, const server_facts& server) {
     info->last_reason = r.last_reason;
     s.restarts.push_back(std::move(info));
   }
+  for (const auto& o : server.operations) s.operations.push_back(deployment::info_of(o, unix_ms()));
   flatbuffers::FlatBufferBuilder b(1024);
   return make_reply(b, id, wire::CreateStatus(b, &s));
 }

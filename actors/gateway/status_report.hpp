@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "actors/deployment/catalogue.hpp"
 #include "actors/host/prepared_model.hpp"
 #include "actors/replies.hpp"
 #include "troupe/schemas/actors_generated.h"
@@ -14,7 +15,10 @@ namespace troupe::gateway {
 
 struct model_facts {
   prepared_model_ptr model;
-  bool was_ready = false;                                   // at any time before
+  bool was_ready = false;  // at any time before
+  bool closed = false;     // its last streams end
+  deployment::served_model entry;
+  std::size_t streams = 0;                                  // open
   std::optional<message<wire::SchedulerStatus>> scheduler;  // nothing: it did not answer
 };
 
@@ -33,9 +37,11 @@ struct server_facts {
   std::optional<message<wire::CacheStatus>> cache;
   std::vector<model_facts> models;
   std::vector<restart_count> restarts;
+  std::vector<deployment::operation> operations;  // under way
 };
 
-// loading: not ready yet; ready; recovering: was ready, is not now.
+// loading: not ready yet; ready; recovering: was ready, is not now; closing: its name is not its own any more; draining, drained,
+// asleep.
 const char* state_of(const model_facts& m);
 
 reply_message model_list_reply(std::uint64_t id, const std::vector<model_facts>& models);

@@ -21,7 +21,9 @@ using namespace std::chrono_literals;
 constexpr auto first_delay = std::chrono::milliseconds(1s);
 constexpr auto longest_delay = std::chrono::milliseconds(30s);
 
-message<wire::LoadModel> make_request(const prepared_model& model) {
+}  // namespace
+
+message<wire::LoadModel> load_request(const prepared_model& model, std::uint32_t version) {
   const auto program = model.program.bytes();
   flatbuffers::FlatBufferBuilder builder(program.size() + 512, nullptr, false, 16);
   builder.ForceVectorAlignment(program.size(), 1, 16);
@@ -31,8 +33,10 @@ message<wire::LoadModel> make_request(const prepared_model& model) {
   const auto module =
       model.module == nullptr ? 0 : builder.CreateString(model.module->staged_path().string());
   return message<wire::LoadModel>::finish(
-      builder, wire::CreateLoadModel(builder, model.id.value, name, folder, bytes, module));
+      builder, wire::CreateLoadModel(builder, model.id.value, name, folder, bytes, module, version));
 }
+
+namespace {
 
 struct host_state {
   static inline const char* name = "host";
@@ -53,7 +57,20 @@ struct host_state {
     }
   }
 
+  void choose() {
+    const auto now = options.newest ? options.newest() : versioned_model{options.model, 0};
+    request = now.model ? load_request(*now.model, now.version) : message<wire::LoadModel>{};
+  }
+
+  // The executor has it already, unless it was restarted in between.
+  void adopt(pointer self) {
+    choose();
+    if (executor) load(self);
+  }
+
   void load(pointer self) {
+    loaded = {};
+    if (!request) return;  // it sleeps
     const std::uint64_t turn = ++turns;
     self->request(executor, caf::infinite, request)
         .then(
@@ -105,14 +122,15 @@ struct host_state {
 
 host_actor::behavior_type host(host_state::pointer self, host_options options) {
   auto& state = self->state;
-  state.request = make_request(*options.model);
   state.scheduler_id = fmt::format("scheduler/{}", options.model->id.value);
   state.options = std::move(options);
+  state.choose();
   return {
       [self](peer_atom, const std::string& id, const caf::strong_actor_ptr& who) {
         self->state.meet(self, id, who);
       },
       [self](tick_atom) { self->state.tick(self); },
+      [self](adopt_atom) { self->state.adopt(self); },
   };
 }
 

@@ -34,6 +34,12 @@ struct prepared_model {
 };
 using prepared_model_ptr = std::shared_ptr<const prepared_model>;
 
+// What an instance runs: `version` counts what was swapped in it.
+struct versioned_model {
+  prepared_model_ptr model;
+  std::uint32_t version = 0;
+};
+
 struct model_request {
   model_id id;
   std::string name;                  // empty = the folder's name

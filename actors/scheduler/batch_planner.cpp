@@ -91,7 +91,7 @@ void batch_planner::admit(sequence& s) {
 // Gives its blocks back. The tokens whose K/V are certain stay behind as a prefix for others.
 void batch_planner::release(const sequence& s, bool keep_prefix) {
   if (!cache_ || (s.leased == 0 && !s.asked)) return;
-  const auto ids = keep_prefix && !recurrent_ && s.computed > 0
+  const auto ids = keep_prefix && !version_.recurrent && !s.mixed && s.computed > 0
                        ? release_builder_.CreateVector(s.tokens.data(), s.computed)
                        : 0;
   releases_.push_back(wire::CreateReleaseItem(release_builder_, s.id.value, ids));
@@ -166,19 +166,28 @@ void batch_planner::forget_flights() {
   }
 }
 
+// Of the pool at hand only another version is news: it was promoted while the executor was restarted.
 void batch_planner::model_loaded(const wire::ModelLoaded& loaded, std::uint64_t now_ns) {
-  if (loaded.pool() <= dead_pool_ || loaded.pool() <= pool_) return;
+  const bool newer = loaded.pool() == pool_ && !probation_ && loaded.version() > version_.number;
+  if (loaded.pool() <= dead_pool_ || (loaded.pool() <= pool_ && !newer)) return;
   if (pool_ != 0) {
     in_flight_.clear();
     stalled_ = false;
-    requeue_all(now_ns);
+    if (newer) {
+      recompute_all(now_ns);
+      forget_prefixes_ = true;
+    } else {
+      requeue_all(now_ns);
+    }
   }
+  if (!newer) {
+    proven_ = false;
+    ends_.clear();  // the new pool knows none of them
+  }
+  if (probation_ && loaded.version() != version_.number) raise_alarm("the executor was restarted", now_ns);
   pool_ = loaded.pool();
-  proven_ = false;
-  block_tokens_ = loaded.block_tokens();
   blocks_ = loaded.blocks();
-  recurrent_ = loaded.state_bytes() > 0;
-  ends_.clear();  // the new pool knows none of them
+  version_ = {loaded.version(), loaded.block_tokens(), loaded.state_bytes() > 0};
 }
 
 void batch_planner::executor_here() {
@@ -196,6 +205,7 @@ void batch_planner::executor_gone(std::uint64_t now_ns) {
   for (auto& s : waiting_) release(*s, false);
   requeue_all(now_ns);
   ends_.clear();
+  if (probation_) raise_alarm("the executor ended while it ran it", now_ns);
   if (!proven_) return;
   dead_pool_ = pool_;
   pool_ = 0;
@@ -221,8 +231,8 @@ void batch_planner::granted(std::uint64_t lease, const wire::LeaseGranted& answe
     sequence* s = find(g->sequence());
     if (s == nullptr) continue;  // over meanwhile; its release is on the way
     grants_.push_back(*g);
-    s->leased += block_tokens_;
-    if (g->cached() != 0) s->planned = s->computed = s->planned + block_tokens_;
+    s->leased += version_.block_tokens;
+    if (g->cached() != 0) s->planned = s->computed = s->planned + version_.block_tokens;
   }
   if (answer.refused() != nullptr)
     for (std::uint64_t id : *answer.refused())
@@ -273,13 +283,16 @@ void batch_planner::result(const wire::StepResult& result, std::uint64_t now_ns)
   proven_ = true;
   stalled_ = false;
   ++steps_;
-  std::vector<entry> entries = std::move(sent->entries);
+  ++since_switch_.steps;
+  sent_plan done = std::move(*sent);
+  std::vector<entry>& entries = done.entries;
+  if (done.version == version_.number) watch_.step(result.computed_tokens(), result.compute_ns());
   std::vector<entry> skipped;  // plans are answered in order: those before will not be
   for (auto i = in_flight_.begin(); i != sent; ++i)
     skipped.insert(skipped.end(), i->entries.begin(), i->entries.end());
   in_flight_.erase(in_flight_.begin(), std::next(sent));
   for (const entry& e : skipped)
-    if (sequence* s = find(e.id); s != nullptr && s->running) apply(*s, e, nullptr, now_ns);
+    if (sequence* s = find(e.id); s != nullptr && s->running) apply(*s, e, done, nullptr, now_ns);
   const auto* steps = result.sequences();
   const std::uint32_t count = steps == nullptr ? 0 : steps->size();
   std::uint32_t at = 0;
@@ -292,21 +305,30 @@ void batch_planner::result(const wire::StepResult& result, std::uint64_t now_ns)
       at = at + 1 == count ? 0 : at + 1;
       ++tried;
     }
-    apply(*s, e, tried < count ? steps->Get(at) : nullptr, now_ns);
+    apply(*s, e, done, tried < count ? steps->Get(at) : nullptr, now_ns);
   }
+  if (probation_ && trouble_.empty()) trouble_ = watch_.alarm().value_or(std::string());
+  if (probation_ && !trouble_.empty()) raise_alarm(trouble_, now_ns);
+  trouble_.clear();
   entries.clear();
   spare_entries_.push_back(std::move(entries));
 }
 
-void batch_planner::apply(sequence& s, const entry& e, const wire::SequenceStep* step, std::uint64_t now_ns) {
+void batch_planner::apply(sequence& s, const entry& e, const sent_plan& of, const wire::SequenceStep* step,
+                          std::uint64_t now_ns) {
   if (step == nullptr || (e.samples && step->token() < 0 && step->error() == error_code::none)) {
     release(s, true);  // the executor does not have it (any more): again from its tokens
     return requeue(s, now_ns);
   }
   if (step->error() != error_code::none) {
-    const auto* text = step->error_text();
-    writer_.add_end(s, step->error(), text == nullptr ? std::string_view{} : text->string_view());
+    const auto text = step->error_text() == nullptr ? std::string_view{} : step->error_text()->string_view();
     release(s, false);
+    if (probation_ && of.version == version_.number) {
+      trouble_ = text.empty() ? "a step failed" : text;
+      return requeue(s, now_ns);
+    }
+    ++since_switch_.ended;
+    writer_.add_end(s, step->error(), text);
     return forget(s);
   }
   s.computed = std::max(s.computed, e.end);
@@ -317,12 +339,109 @@ void batch_planner::apply(sequence& s, const entry& e, const wire::SequenceStep*
   s.tokens.push_back(step->token());
   if (s.failures > 0 && ++s.survived == 2) s.failures = 0;
   ++generated_tokens_;
+  note_token(s, of, *step, now_ns);
   if (s.first_token_ns == 0 && s.generated() == 1)
     s.first_token_ns = now_ns - std::min(now_ns, s.submit->received_ns());
   writer_.add_token(s, *step);
   if (step->finish() == wire::FinishReason::none) return;
+  ++since_switch_.ended;
   release(s, true);
   forget(s);
+}
+
+// Between two tokens of a sequence, where one version has sampled the one and another the other, lies the pause of the switch.
+void batch_planner::note_token(sequence& s, const sent_plan& by, const wire::SequenceStep& step,
+                               std::uint64_t now_ns) {
+  token_rate_.add(1, now_ns);
+  ++since_switch_.tokens;
+  if (by.watched && by.version == version_.number) watch_.sampled(step.logprob());
+  if (s.last_token_ns != 0) {
+    const std::uint64_t gap = now_ns - std::min(now_ns, s.last_token_ns);
+    if (s.token_version == by.version)
+      token_gaps_ns_.add(static_cast<double>(gap));
+    else
+      since_switch_.pause_ns = std::max(since_switch_.pause_ns, gap);
+  }
+  s.last_token_ns = now_ns;
+  s.token_version = by.version;
+}
+
+// ---- versions of the Program --------------------------------------------------------------------------
+
+// Those whose lease is under way: they may be granted what another Program has computed.
+void batch_planner::requeue_asked(std::uint64_t now_ns) {
+  for (auto& s : waiting_) {
+    if (!s->asked) continue;
+    release(*s, false);
+    requeue(*s, now_ns);
+  }
+}
+
+// Results of plans in flight will find nobody. What they sample is sampled again.
+std::uint32_t batch_planner::recompute_all(std::uint64_t now_ns) {
+  const auto count = running();
+  in_flight_.clear();
+  while (!running_.empty()) {
+    release(*running_.back(), false);
+    requeue(*running_.back(), now_ns);
+  }
+  requeue_asked(now_ns);
+  admission_blocked_ = false;
+  return count;
+}
+
+batch_planner::moved batch_planner::switch_to(const wire::SwitchVersion& wanted, std::uint64_t now_ns) {
+  probation_ = wanted.probation();
+  held_ = false;
+  moved out;
+  const version_watch::limits allowed{wanted.max_step_ratio(), wanted.max_logprob_drift()};
+  if (wanted.version() == version_.number) {
+    before_.reset();
+    if (probation_) since_switch_ = {};
+    return out;
+  }
+  alarm_.clear();
+  since_switch_ = {};
+  before_ ? watch_.restored() : watch_.replaced(allowed);
+  before_.reset();
+  if (probation_) before_ = version_;
+  if (wanted.recompute()) {
+    out.recomputed = recompute_all(now_ns);
+  } else {
+    out.continued = running();
+    if (!wanted.keeps_prefixes()) {
+      requeue_asked(now_ns);
+      for (auto& s : running_) s->mixed = true;
+    }
+  }
+  forget_prefixes_ = forget_prefixes_ || !wanted.keeps_prefixes();
+  version_ = {wanted.version(), wanted.block_tokens(), wanted.state_bytes() > 0};
+  for (auto i = by_choice_.begin(); pool_ != 0 && i != by_choice_.end();) fits(*(i++)->second);
+  return out;
+}
+
+// What the version has computed is not trusted any more.
+void batch_planner::raise_alarm(std::string why, std::uint64_t now_ns) {
+  alarm_ = std::move(why);
+  probation_ = false;
+  recompute_all(now_ns);
+  forget_prefixes_ = true;
+  held_ = !before_;
+  if (!before_) return;
+  version_ = *before_;
+  before_.reset();
+  watch_.restored();
+}
+
+message<wire::WatchReport> batch_planner::watch(std::uint64_t now_ns) {
+  observed_until_ns_ = now_ns + 2'000'000'000;
+  flatbuffers::FlatBufferBuilder b(256);
+  const auto alarm = alarm_.empty() ? 0 : b.CreateString(alarm_);
+  return message<wire::WatchReport>::finish(
+      b, wire::CreateWatchReport(b, version_.number, alarm, since_switch_.steps, since_switch_.tokens,
+                                 since_switch_.ended, since_switch_.pause_ns,
+                                 static_cast<std::uint64_t>(token_gaps_ns_.median()), watch_.step_ratio(),
+                                 watch_.logprob_before(), watch_.logprob_after()));
 }
 
 }  // namespace troupe

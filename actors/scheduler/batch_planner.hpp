@@ -11,6 +11,9 @@
 // - A sequence that kills the executor ends alone: those that were in flight when it ended twice run one by one, until each
 //   has sampled two tokens (one behind its prompt, one by decoding). The one at fault is given up; it costs
 //   max_failures + 1 restarts.
+// - Each plan names the version of the Program that it is to be run with. A switch lies between two plans: sequences stay
+//   where they are, or go back to the queue with their tokens. On probation no sequence ends of what the version does wrong:
+//   an alarm brings the version before back, or holds all steps if there is none.
 //
 // Use: after any event call take_release, next_lease and next_plan until they give nothing, then take_tokens.
 #pragma once
@@ -29,6 +32,7 @@
 
 #include "actors/scheduler/sequence.hpp"
 #include "actors/scheduler/token_writer.hpp"
+#include "actors/scheduler/version_watch.hpp"
 
 namespace troupe {
 
@@ -73,9 +77,19 @@ class batch_planner {
   void result(const wire::StepResult& result, std::uint64_t now_ns);
   void tick(std::uint64_t now_ns);  // now and then: deadlines, and another try where there was no room
 
+  // ---- versions of the Program ----
+  struct moved {
+    std::uint32_t continued = 0;
+    std::uint32_t recomputed = 0;
+  };
+  // To the version that runs already: its probation begins or ends.
+  moved switch_to(const wire::SwitchVersion& wanted, std::uint64_t now_ns);
+  // Who asks is interested: log-probabilities are looked at for some seconds more.
+  message<wire::WatchReport> watch(std::uint64_t now_ns);
+
   // ---- what is to be sent, in this order ----
   std::optional<message<wire::Release>> take_release();
-  bool has_release() const { return !releases_.empty(); }
+  bool has_release() const { return !releases_.empty() || forget_prefixes_; }
   std::optional<message<wire::Lease>> next_lease();  // its number is lease() from then on
   std::uint64_t lease() const { return lease_; }
   std::optional<message<wire::StepPlan>> next_plan(std::uint64_t now_ns);
@@ -85,7 +99,7 @@ class batch_planner {
 
   // ---- status ----
   bool idle() const { return waiting_.empty() && running_.empty(); }
-  bool ready() const { return executor_ && cache_ && pool_ != 0 && !stalled_; }
+  bool ready() const { return executor_ && cache_ && pool_ != 0 && !stalled_ && !held_; }
   std::uint32_t waiting() const { return static_cast<std::uint32_t>(waiting_.size()); }
   std::uint32_t running() const { return static_cast<std::uint32_t>(running_.size()); }
   std::uint32_t in_flight() const { return static_cast<std::uint32_t>(in_flight_.size()); }
@@ -95,6 +109,8 @@ class batch_planner {
   std::uint64_t preemptions() const { return preemptions_; }
   std::uint64_t recoveries() const { return recoveries_; }
   std::uint64_t pool() const { return pool_; }
+  std::uint32_t version() const { return version_.number; }
+  double tokens_per_second(std::uint64_t now_ns) const { return token_rate_.per_second(now_ns); }
 
  private:
   struct entry {  // a sequence's part in a plan
@@ -106,6 +122,13 @@ class batch_planner {
     std::uint64_t step = 0;
     std::uint64_t sent_ns = 0;
     std::vector<entry> entries;
+    std::uint32_t version = 0;
+    bool watched = false;
+  };
+  struct program_version {
+    std::uint32_t number = 0;
+    std::uint32_t block_tokens = 0;
+    bool recurrent = false;  // keeps state beside K/V: cached K/V alone does not save computing positions
   };
 
   // life of a sequence
@@ -122,6 +145,12 @@ class batch_planner {
   bool fits(sequence& s);  // else it is finished with context_exceeded, or with nothing left to generate
   void forget_flights();
 
+  // versions
+  std::uint32_t recompute_all(std::uint64_t now_ns);
+  void requeue_asked(std::uint64_t now_ns);
+  void raise_alarm(std::string why, std::uint64_t now_ns);
+  void note_token(sequence& s, const sent_plan& by, const wire::SequenceStep& step, std::uint64_t now_ns);
+
   // making a plan
   bool held_up(const sequence& s) const;
   const sequence* suspect() const;  // has to run alone; null = all may run
@@ -136,7 +165,8 @@ class batch_planner {
   void plan_chunks(sent_plan& plan, const sequence* alone, std::uint64_t now_ns);
   message<wire::StepPlan> write_plan(const sent_plan& plan);
   flatbuffers::Offset<wire::BeginSequence> write_begin(const sequence& s);
-  void apply(sequence& s, const entry& e, const wire::SequenceStep* step, std::uint64_t now_ns);
+  void apply(sequence& s, const entry& e, const sent_plan& of, const wire::SequenceStep* step,
+             std::uint64_t now_ns);
 
   planner_options options_;
   bool executor_ = false;
@@ -149,10 +179,22 @@ class batch_planner {
   std::uint64_t dead_pool_ = 0;     // pools up to this one are gone
   bool proven_ = false;             // the executor has answered under pool_
   std::uint64_t epoch_ = 0;
-  std::uint32_t block_tokens_ = 0;
   std::uint32_t blocks_ = 0;
-  bool recurrent_ =
-      false;  // the model keeps state beside K/V: cached K/V alone does not save computing positions
+
+  program_version version_;
+  std::optional<program_version> before_;  // to go back to, while version_ is on probation
+  bool probation_ = false;
+  bool held_ = false;    // an alarm, and no version to go back to
+  std::string alarm_;    // of the version that was given up last; empty = none since the last switch
+  std::string trouble_;  // what a version on probation did wrong in the result at hand
+  bool forget_prefixes_ = false;
+  std::uint64_t observed_until_ns_ = 0;
+  version_watch watch_;
+  struct {
+    std::uint64_t steps = 0, tokens = 0, ended = 0, pause_ns = 0;
+  } since_switch_;
+  recent_numbers token_gaps_ns_;
+  rate_meter token_rate_;
 
   sequence_list waiting_;  // in order of arrival
   sequence_list running_;  // in order of arrival

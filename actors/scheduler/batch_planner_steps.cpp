@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <utility>
 
 #include "actors/scheduler/batch_planner.hpp"
 
@@ -11,15 +12,16 @@ namespace troupe {
 // ---- leases -------------------------------------------------------------------------------------------
 
 std::optional<message<wire::Release>> batch_planner::take_release() {
-  if (releases_.empty()) return std::nullopt;
+  if (!has_release()) return std::nullopt;
   const auto items = release_builder_.CreateVector(releases_);
   releases_.clear();
   return message<wire::Release>::finish(release_builder_,
-                                        wire::CreateRelease(release_builder_, options_.model.value, items));
+                                        wire::CreateRelease(release_builder_, options_.model.value, items,
+                                                            std::exchange(forget_prefixes_, false)));
 }
 
 bool batch_planner::fits(sequence& s) {
-  const std::uint64_t room = std::uint64_t{blocks_} * block_tokens_;
+  const std::uint64_t room = std::uint64_t{blocks_} * version_.block_tokens;
   const std::uint64_t prompt = s.prompt_tokens();
   const std::uint64_t least =
       prompt + std::max<std::uint32_t>(1, std::min(s.submit->min_tokens(), s.submit->max_tokens()));
@@ -82,13 +84,14 @@ message<wire::Lease> batch_planner::write_lease(const std::vector<sequence*>& it
   for (sequence* s : items) {
     s->asked = true;
     // Positions found in the cache have no logits, and recurrent state does not stand behind them.
-    const bool may_reuse = s->leased == 0 && !s->wants_prompt_logprobs() && !recurrent_;
+    const bool may_reuse = s->leased == 0 && !s->wants_prompt_logprobs() && !version_.recurrent;
     const auto prefix = may_reuse ? builder_.CreateVector(s->tokens) : 0;
     offsets.push_back(wire::CreateLeaseItem(builder_, s->id.value, wanted_positions(*s), prefix));
   }
   const auto vector = builder_.CreateVector(offsets);
   return message<wire::Lease>::finish(
-      builder_, wire::CreateLease(builder_, options_.model.value, vector, options_.incarnation, pool_));
+      builder_, wire::CreateLease(builder_, options_.model.value, vector, options_.incarnation, pool_,
+                                  version_.block_tokens));
 }
 
 // ---- plans --------------------------------------------------------------------------------------------
@@ -158,7 +161,7 @@ std::optional<message<wire::StepPlan>> batch_planner::next_plan(std::uint64_t no
   make_room(now_ns);
   const sequence* alone = suspect();
   if (alone != nullptr && !only_in_flight(*alone)) return std::nullopt;
-  sent_plan plan{next_step_, now_ns, {}};
+  sent_plan plan{next_step_, now_ns, {}, version_.number, probation_ || now_ns < observed_until_ns_};
   if (!spare_entries_.empty()) {
     plan.entries = std::move(spare_entries_.back());
     spare_entries_.pop_back();
@@ -204,7 +207,7 @@ message<wire::StepPlan> batch_planner::write_plan(const sent_plan& plan) {
   ends_.clear();
   return message<wire::StepPlan>::finish(
       builder_, wire::CreateStepPlan(builder_, options_.model.value, plan.step, begin, grow, prefill, decode,
-                                     end, options_.incarnation, pool_, epoch_));
+                                     end, options_.incarnation, pool_, epoch_, plan.version, plan.watched));
 }
 
 }  // namespace troupe

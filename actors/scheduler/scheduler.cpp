@@ -141,13 +141,15 @@ void bury(scheduler_pointer self, const caf::actor_addr& gone) {
   pump(self);
 }
 
-message<wire::SchedulerStatus> status(const scheduler_state& s) {
+message<wire::SchedulerStatus> status(scheduler_pointer self) {
+  const scheduler_state& s = self->state;
   const batch_planner& p = *s.planner;
   flatbuffers::FlatBufferBuilder builder(128);
   return message<wire::SchedulerStatus>::finish(
       builder, wire::CreateSchedulerStatus(builder, s.options.planner.model.value, p.waiting(), p.running(),
                                            p.generated_tokens(), p.steps(), p.preemptions(), p.recoveries(),
-                                           p.ready()));
+                                           p.ready(), p.version(), s.model ? s.model->weight_bytes() : 0,
+                                           p.tokens_per_second(now_ns(self))));
 }
 
 scheduler_actor::behavior_type scheduler(scheduler_pointer self, scheduler_options options) {
@@ -187,7 +189,15 @@ scheduler_actor::behavior_type scheduler(scheduler_pointer self, scheduler_optio
             self->state.planner->tick(now_ns(self));
             pump(self);
           },
-          [self](status_atom) { return status(self->state); }};
+          [self](const message<wire::SwitchVersion>& wanted) {
+            const auto moved = self->state.planner->switch_to(*wanted, now_ns(self));
+            pump(self);
+            flatbuffers::FlatBufferBuilder builder(64);
+            return message<wire::Switched>::finish(
+                builder, wire::CreateSwitched(builder, wanted->version(), moved.continued, moved.recomputed));
+          },
+          [self](watch_atom) { return self->state.planner->watch(now_ns(self)); },
+          [self](status_atom) { return status(self); }};
 }
 
 // Never the same twice on a machine, whatever process asks.

@@ -7,6 +7,7 @@
 //            ModelLoaded  from host        steps run from then on; told on to the cache-manager before its first lease
 //            peer         from supervisor  "executor" and "cache_manager"; others are ignored
 //            status       from gateway     answers SchedulerStatus
+//            SwitchVersion, watch  from deployer  answers Switched, WatchReport
 //            tick         from itself      while there are sequences: deadlines
 //   sends    Lease, Release to cache_manager; StepPlan to executor, at most `plans_in_flight` unanswered; TokenBatch to each
 //            tokenizer that has sequences in the step, as a request with an empty answer: one that has two unanswered gets

@@ -40,6 +40,7 @@ struct sequence {
   bool begun = false;        // the executor was told of it
   bool decoding = false;     // all chunks of `tokens` are planned
   bool prompt_told = false;  // prompt log-probabilities are delivered
+  bool mixed = false;        // two Programs with other results have computed its K/V: no prefix for others
   struct {
     std::uint64_t batch = 0;
     std::uint32_t place = 0;
@@ -54,6 +55,8 @@ struct sequence {
   std::uint64_t first_token_ns =
       0;  // receipt to first token; 0 = not yet, or before a restart of the scheduler
   std::uint64_t waiting_since_ns = 0;
+  std::uint64_t last_token_ns = 0;  // 0 = none yet
+  std::uint32_t token_version = 0;  // of the Program that sampled it
 
   std::list<std::unique_ptr<sequence>>::iterator self;  // in the queue or the batch
 
@@ -70,7 +73,7 @@ struct sequence {
   void reset(sequence_id next) {
     id = next;
     leased = planned = computed = sampling = 0;
-    running = asked = refused = tight = begun = decoding = false;
+    running = asked = refused = tight = begun = decoding = mixed = false;
     prompt_logprobs.clear();
   }
 };

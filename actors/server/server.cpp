@@ -9,8 +9,11 @@
 #include <caf/scoped_actor.hpp>
 #include <caf/send.hpp>
 #include <memory>
+#include <optional>
 #include <utility>
 
+#include "actors/server/candidates.hpp"
+#include "actors/server/live_models.hpp"
 #include "actors/server/pipeline.hpp"
 #include "actors/server/start_gate.hpp"
 #include "actors/types.hpp"
@@ -41,9 +44,16 @@ void announce(const caf::strong_actor_ptr& to, const std::string& id, const caf:
 }
 
 struct loaded_modules {
+  modules::store store;
   modules::registry known;
   std::vector<error> skipped;
 };
+
+std::shared_ptr<backend_choice> choose_backend(const std::string& wanted,
+                                               const config::install_paths& paths) {
+  if (wanted != "auto") return std::make_shared<backend_choice>(std::vector{paths.backend(wanted)});
+  return std::make_shared<backend_choice>(std::vector{paths.backend("cuda"), paths.backend("cpu")});
+}
 
 // A bad file in a module folder costs that module only: a model that needs it will say so.
 result<loaded_modules> load_modules(const config::modules_section& wanted,
@@ -56,11 +66,11 @@ result<loaded_modules> load_modules(const config::modules_section& wanted,
   if (!store) return fail(std::move(store.error()));
   auto folders = wanted.folders;
   if (folders.empty()) folders.push_back(paths.modules);
-  loaded_modules made;
+  loaded_modules made{std::move(*store), {}, {}};
   for (const fs::path& folder : folders) {
     if (std::error_code ignored; !fs::is_directory(folder, ignored))
       return fail(error_code::not_found, "module folder {} does not exist", folder.string());
-    for (error& problem : made.known.add_folder(*store, folder)) {
+    for (error& problem : made.known.add_folder(made.store, folder)) {
       log::warning("server", "module skipped", {{"reason", problem.text}});
       made.skipped.push_back(std::move(problem));
     }
@@ -68,13 +78,27 @@ result<loaded_modules> load_modules(const config::modules_section& wanted,
   return made;
 }
 
+// What was swapped and promoted comes back with the module that it was promoted with; else the installed one serves.
+result<prepared_model_ptr> prepare(const model_request& wanted, const loaded_modules& modules,
+                                   const deployment::version* intended) {
+  if (intended == nullptr || !intended->own_module) return prepare_model(wanted, modules.known);
+  auto module = staged_module(modules.known, modules.store, intended->module_sha256);
+  if (!module) return fail(module.error().code, "model {}: {}", wanted.name, module.error().text);
+  modules::registry only;
+  only.add(std::move(*module));
+  return prepare_model(wanted, only);
+}
+
 result<std::vector<prepared_model_ptr>> prepare_models(const std::vector<config::model_section>& wanted,
-                                                       const modules::registry& known) {
+                                                       const loaded_modules& modules,
+                                                       deployment::book& book) {
   std::vector<prepared_model_ptr> made;
   for (const auto& model : wanted) {
     const model_id id{static_cast<std::uint32_t>(made.size())};
-    auto prepared = prepare_model({id, model.name, model.path, model.max_context}, known);
+    const auto name = config::name_of(model);
+    auto prepared = prepare({id, name, model.path, model.max_context}, modules, book.intended_of(name));
     if (!prepared) return fail(std::move(prepared.error()));
+    book.learn_module(name, (*prepared)->module->sha256());
     log::info("server", "model prepared",
               {{"model", (*prepared)->name},
                {"module", (*prepared)->module->name()},
@@ -108,7 +132,7 @@ result<std::shared_ptr<gateway::zmq_door>> open_door(const config::configuration
 
 // In the order of their making; the door outlives the actors, which may still send through it.
 struct server::parts {
-  explicit parts(std::size_t models) : gate(models) {}
+  parts(std::size_t models, loaded_modules found) : modules(std::move(found)), gate(models) {}
   ~parts() { stop(); }
 
   void run(server_options& options) {
@@ -155,8 +179,33 @@ struct server::parts {
     return in_time;
   }
 
+  // What the deployer works with.
+  void prepare_operations(const config::install_paths& paths) {
+    std::vector<deployment::served_model> served;
+    for (const auto& model : pipeline.models) {
+      const auto* intended = live->book()->intended_of(model->name);
+      served.push_back({.model = model,
+                        .workers = pipeline.config.tokenizer.workers,
+                        .generation = live->book()->generation_of(model->name),
+                        .pinned = intended != nullptr && intended->pinned});
+    }
+    pipeline.catalogue = std::make_shared<deployment::catalogue>(std::move(served));
+    pipeline.book = live->book();
+    pipeline.jobs = std::make_shared<deployment::jobs>();
+    pipeline.stage = stage_model;
+    pipeline.prepare = [this](const model_request& wanted) { return stage_program(wanted, modules.known); };
+    candidates.emplace(modules.known, modules.store, paths.backend("cpu"), pipeline.backend,
+                       pipeline.config.device.weights == "int8");
+    pipeline.prepare_candidate = [this](const deployment::candidate_request& wanted) {
+      return candidates->make(wanted);
+    };
+    pipeline.after_operation = [this] { live->compact(); };
+  }
+
+  std::unique_ptr<live_models> live;
+  loaded_modules modules;
+  std::optional<candidate_maker> candidates;
   pipeline_parts pipeline;
-  std::vector<error> skipped_modules;
   start_gate gate;
   actor_config config;
   caf::actor_system system{config};
@@ -172,21 +221,21 @@ result<std::unique_ptr<server>> server::start(server_options options) {
   auto modules = load_modules(wanted.modules, options.paths);
   if (!modules) return fail(std::move(modules.error()));
   if (options.stop.stop_requested()) return fail(stopped_early());
-  auto models = prepare_models(wanted.models, modules->known);
+  auto live = live_models::open(wanted);
+  if (!live) return fail(std::move(live.error()));
+  auto models = prepare_models((*live)->intended(wanted), *modules, *(*live)->book());
   if (!models) return fail(with_skipped(std::move(models.error()), modules->skipped));
   if (options.stop.stop_requested()) return fail(stopped_early());
   auto door = open_door(wanted);
   if (!door) return fail(std::move(door.error()));
 
-  auto made = std::make_unique<parts>(models->size());
-  made->skipped_modules = std::move(modules->skipped);
+  auto made = std::make_unique<parts>(models->size(), std::move(*modules));
+  made->live = std::move(*live);
   auto& pipeline = made->pipeline;
   pipeline.config = wanted;
   pipeline.models = std::move(*models);
-  if (wanted.device.backend == "auto")
-    pipeline.backends = {options.paths.backend("cuda"), options.paths.backend("cpu")};
-  else
-    pipeline.backends = {options.paths.backend(wanted.device.backend)};
+  pipeline.backend = choose_backend(wanted.device.backend, options.paths);
+  made->prepare_operations(options.paths);
   pipeline.door = std::move(*door);
   pipeline.actors = std::make_shared<supervision::roster>();
   pipeline.show_progress = options.show_progress;
@@ -229,7 +278,7 @@ const std::vector<prepared_model_ptr>& server::models() const {
   return parts_->pipeline.models;
 }
 const std::vector<error>& server::skipped_modules() const {
-  return parts_->skipped_modules;
+  return parts_->modules.skipped;
 }
 const supervision::roster& server::actors() const {
   return *parts_->pipeline.actors;

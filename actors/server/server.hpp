@@ -54,8 +54,8 @@ class server {
   // For a process that ends without the destructor: sends what clients are owed, removes the files of ipc endpoints.
   void close_endpoints();
 
-  const std::vector<std::string>& endpoints() const;  // as bound: real ports
-  const std::vector<prepared_model_ptr>& models() const;
+  const std::vector<std::string>& endpoints() const;      // as bound: real ports
+  const std::vector<prepared_model_ptr>& models() const;  // that it was started with
   const std::vector<error>& skipped_modules() const;  // files in the module folders that could not be loaded
   const supervision::roster& actors() const;          // who runs, restarts so far
 

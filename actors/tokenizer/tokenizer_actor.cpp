@@ -56,6 +56,7 @@ struct tokenizer_state {
   tokenizer_options options;
   text::text_model model;
   scheduler_actor scheduler;
+  std::string scheduler_id;
   caf::strong_actor_ptr gateway;  // who asked last
   std::unordered_map<std::uint64_t, text::stream_state> streams;
 
@@ -65,6 +66,7 @@ struct tokenizer_state {
   void abandon(std::uint64_t stream, error_code why);
   void apply(const message<wire::TokenBatch>& batch);
   void meet(const std::string& id, const caf::strong_actor_ptr& peer);
+  void redirect(std::uint32_t instance, const caf::strong_actor_ptr& peer);
 
   void carry_out(std::uint64_t stream, text::stream_state::outcome& outcome, outgoing_batch& out);
   void answer(std::uint64_t stream, reply_message reply);
@@ -146,7 +148,7 @@ void tokenizer_state::apply(const message<wire::TokenBatch>& batch) {
 }
 
 void tokenizer_state::meet(const std::string& id, const caf::strong_actor_ptr& peer) {
-  if (id != fmt::format("scheduler/{}", options.model->id.value)) return;
+  if (id != scheduler_id) return;
   if (peer == caf::actor_cast<caf::strong_actor_ptr>(scheduler)) return;
   scheduler = caf::actor_cast<scheduler_actor>(peer);
   if (!streams.empty())
@@ -154,6 +156,13 @@ void tokenizer_state::meet(const std::string& id, const caf::strong_actor_ptr& p
               {{"model", options.model->name}, {"worker", options.worker}, {"streams", streams.size()}});
   for (const auto& [stream, state] : streams)
     for (auto& submit : state.submits()) to_scheduler(std::move(submit));
+}
+
+// The one before forgets them; what it has sampled meanwhile is sampled again.
+void tokenizer_state::redirect(std::uint32_t instance, const caf::strong_actor_ptr& peer) {
+  for (const auto& [stream, state] : streams) to_scheduler(make_abort(stream, -1));
+  scheduler_id = fmt::format("scheduler/{}", instance);
+  meet(scheduler_id, peer);
 }
 
 // Tells the scheduler what to drop and forgets the stream if it has ended; the replies go to `out`.
@@ -181,6 +190,7 @@ tokenizer_actor::behavior_type worker(tokenizer_actor::stateful_pointer<tokenize
   state->self = self;
   state->model = text_model_of(*options.model);
   state->options = std::move(options);
+  state->scheduler_id = fmt::format("scheduler/{}", state->options.model->id.value);
   return {
       [state](peer_atom, const std::string& id, const caf::strong_actor_ptr& peer) { state->meet(id, peer); },
       [state](admit_atom, std::uint64_t stream, const message<wire::ClientRequest>& request,
@@ -188,7 +198,10 @@ tokenizer_actor::behavior_type worker(tokenizer_actor::stateful_pointer<tokenize
       [state](abandon_atom, std::uint64_t stream, std::uint16_t why) {
         state->abandon(stream, static_cast<error_code>(why));
       },
-      [state](const message<wire::TokenBatch>& batch) { state->apply(batch); }};
+      [state](const message<wire::TokenBatch>& batch) { state->apply(batch); },
+      [state](redirect_atom, std::uint32_t model, const caf::strong_actor_ptr& peer) {
+        state->redirect(model, peer);
+      }};
 }
 
 }  // namespace

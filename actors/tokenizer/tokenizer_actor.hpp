@@ -6,6 +6,8 @@
 //            abandon (stream, why)                 from gateway    ends it: cancelled with a Final, others with an Error
 //            TokenBatch                            from scheduler  one outgoing_batch to the gateway per TokenBatch
 //            peer                                  from supervisor "scheduler/<m>"
+//            redirect (m, scheduler)               from deployer   its streams go on with that instance's scheduler, by the same
+//                                                                  tokenizer: submitted there with what was generated
 //   tells    Submit, Abort                         to scheduler    Abort also when a stop string was found
 //   owns     its streams: decoders, stop matchers and what they have generated so far
 //   waits    never, but encoding megabytes takes its time: hence a thread of its own

@@ -25,7 +25,7 @@ bool wait(std::condition_variable& changed, std::unique_lock<std::mutex>& lock, 
 }
 
 bool ends_a_request(wire::ReplyBody type) {
-  return type != wire::ReplyBody::Chunk;
+  return type != wire::ReplyBody::Chunk && type != wire::ReplyBody::Event;
 }
 
 }  // namespace
@@ -180,7 +180,7 @@ void link::deliver(const zmq::message_t& frame) {
   if (!verifier.VerifyBuffer<wire::ServerReply>(nullptr)) return;
   const reply r{std::shared_ptr<const std::uint8_t[]>(bytes)};
   const auto type = r->body_type();
-  if (type == wire::ReplyBody::NONE || type >= wire::ReplyBody::Alive)
+  if (type == wire::ReplyBody::NONE || type == wire::ReplyBody::Alive || type > wire::ReplyBody::MAX)
     return;  // nothing to tell, or not known here
   std::shared_ptr<mailbox> box;
   {
@@ -189,7 +189,7 @@ void link::deliver(const zmq::message_t& frame) {
     if (found != open_.end()) {
       box = found->second;
       if (ends_a_request(type)) open_.erase(found);
-    } else if (type == wire::ReplyBody::Chunk) {
+    } else if (!ends_a_request(type)) {
       outbox_.push_back(cancel_request(next_id(), r->id()));  // nobody here listens to that stream
     }
   }

@@ -18,6 +18,7 @@ flatbuffers::DetachedBuffer status_request(std::uint64_t id);
 chunk read_chunk(const wire::Chunk& from);
 final_message read_final(const wire::Final& from);
 model_info read_model(const wire::ModelInfo& from);
+operation_info read_operation(const wire::OperationInfo& from);
 server_status read_status(const wire::Status& from);
 failure read_error(const wire::Error& from);
 

@@ -53,7 +53,19 @@ model_info read_model(const wire::ModelInfo& from) {
   to.running = from.running();
   to.generated_tokens = from.generated_tokens();
   to.steps = from.steps();
+  to.generation = from.generation();
+  to.checkpoint = text_of(from.checkpoint());
+  to.tokens_per_second = from.tokens_per_second();
+  to.weight_bytes = from.weight_bytes();
+  to.share_percent = from.share_percent();
+  to.pinned = from.pinned();
   return to;
+}
+
+operation_info read_operation(const wire::OperationInfo& from) {
+  return {from.operation(),      text_of(from.model()), text_of(from.verb()), text_of(from.state()),
+          from.dry_run(),        from.begun_ms(),       from.took_ms(),       from.old_generation(),
+          from.new_generation(), text_of(from.reason())};
 }
 
 server_status read_status(const wire::Status& from) {
@@ -70,6 +82,8 @@ server_status read_status(const wire::Status& from) {
   if (const auto* restarts = from.restarts())
     for (const auto* r : *restarts)
       to.restarts.push_back({text_of(r->actor()), r->restarts(), text_of(r->last_reason())});
+  if (const auto* operations = from.operations())
+    for (const auto* o : *operations) to.operations.push_back(read_operation(*o));
   return to;
 }
 

@@ -25,6 +25,7 @@ struct byte_count {
 struct server_section {
   std::vector<std::string> listen = {"tcp://127.0.0.1:7410"};
   std::chrono::milliseconds drain = std::chrono::seconds(30);
+  std::filesystem::path state;  // folder of the journal of live changes; empty = they are not kept
   bool operator==(const server_section&) const = default;
 };
 
@@ -127,5 +128,7 @@ std::optional<byte_count> parse_size(std::string_view text);
 std::optional<std::chrono::milliseconds> parse_duration(std::string_view text);
 // tcp://address:port (port 0 or * = any free one) or ipc://path.
 bool is_endpoint(std::string_view text);
+// Only processes of this machine reach it: ipc, or tcp on a loopback address.
+bool is_local_endpoint(std::string_view endpoint);
 
 }  // namespace troupe::config

@@ -166,6 +166,7 @@ const std::vector<key>& all_keys() {
   static const std::vector<key> table = {
       endpoints("server", "listen", [](conf& x) { return &x.server.listen; }),
       duration("server", "drain", 24h, "0s to 24h", [](conf& x) { return &x.server.drain; }),
+      path("server", "state", true, [](conf& x) { return &x.server.state; }),
       choice("log", "level", {"debug", "info", "warning", "error", "off"},
              [](conf& x) { return &x.log.level; }),
       choice("log", "format", {"text", "json"}, [](conf& x) { return &x.log.format; }),

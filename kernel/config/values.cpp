@@ -54,6 +54,13 @@ bool is_endpoint(std::string_view text) {
   return problem == std::errc{} && end == port.data() + port.size() && number <= 65535;
 }
 
+bool is_local_endpoint(std::string_view endpoint) {
+  if (endpoint.starts_with("ipc://")) return true;
+  for (const std::string_view local : {"tcp://127.", "tcp://[::1]:", "tcp://localhost:"})
+    if (endpoint.starts_with(local)) return true;
+  return false;
+}
+
 std::optional<byte_count> parse_size(std::string_view text) {
   static constexpr std::array<std::pair<std::string_view, std::uint64_t>, 5> units = {
       {{"B", 1},

@@ -26,6 +26,21 @@ caf::strong_actor_ptr roster::find(std::string_view id) const {
   return nullptr;
 }
 
+caf::strong_actor_ptr roster::supervisor() const {
+  const std::lock_guard lock(guard_);
+  return caf::actor_cast<caf::strong_actor_ptr>(supervisor_);
+}
+
+void roster::led_by(const caf::strong_actor_ptr& supervisor) {
+  const std::lock_guard lock(guard_);
+  supervisor_ = caf::actor_cast<caf::actor_addr>(supervisor);
+}
+
+void roster::forgotten(const std::string& id) {
+  const std::lock_guard lock(guard_);
+  std::erase_if(rows_, [&](const row& r) { return r.seen.id == id; });
+}
+
 void roster::started(const std::string& id, const caf::strong_actor_ptr& who) {
   const std::lock_guard lock(guard_);
   at(id).who = caf::actor_cast<caf::actor_addr>(who);

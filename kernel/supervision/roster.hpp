@@ -24,7 +24,12 @@ class roster {
   // The actor that runs under the id now; null between an end and the restart, or if there is no such id.
   caf::strong_actor_ptr find(std::string_view id) const;
 
+  // The supervisor that writes here; null before it has begun and after its end.
+  caf::strong_actor_ptr supervisor() const;
+
   // For the supervisor.
+  void led_by(const caf::strong_actor_ptr& supervisor);
+  void forgotten(const std::string& id);  // it is no child any more
   void started(const std::string& id, const caf::strong_actor_ptr& who);
   void ended(const std::string& id);
   void restarted(const std::string& id, const std::string& reason);
@@ -38,6 +43,7 @@ class roster {
 
   mutable std::mutex guard_;
   std::vector<row> rows_;
+  caf::actor_addr supervisor_;  // weak
 };
 
 }  // namespace troupe::supervision

@@ -5,7 +5,7 @@
 //            supervisor gives up, stops the rest and ends with an error that tells why
 //   exit     (an exit message, sent with high priority) stops up the list: the last child first, the next when that one is
 //            down or its grace is over, then ends with the reason of the exit message
-//   hears    nothing else
+//   hears    add_children, remove_children (below), while it does not stop
 //   waits    never
 #pragma once
 
@@ -39,6 +39,16 @@ struct supervisor_options {
 };
 
 caf::actor spawn_supervisor(caf::actor_system& system, supervisor_options options);
+
+// New children in front of the child `before`, or at the end if there is none; they are started at once, in their order.
+void add_children(const caf::strong_actor_ptr& supervisor, std::vector<child_spec> children,
+                  std::string before);
+
+// Stops children for good, one after another in this order, and forgets them: the next when that one is down or its grace is over.
+// Unknown ids are passed over. `gone` is called once behind the last one, on the supervisor's thread, unless it stops
+// before; may be empty.
+void remove_children(const caf::strong_actor_ptr& supervisor, std::vector<std::string> ids,
+                     std::function<void()> gone);
 
 // Ends an actor ahead of everything in its mailbox (an ordinary exit message would wait its turn).
 void stop(const caf::strong_actor_ptr& who, caf::exit_reason reason = caf::exit_reason::user_shutdown);

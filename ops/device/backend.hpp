@@ -2,7 +2,8 @@
 // the same build as the executor, that exports `troupe_open_backend`. docs/notation.md names the letters: T
 // tokens of the step, S sequences, R logit rows, V vocabulary.
 //
-// Threads: one thread at a time calls into a backend and its models (the executor's).
+// Threads: one thread at a time calls into a backend's models (the executor's). Another one may load a model and destroy one that
+// is not used any more, while steps of others run (the executor's loader).
 #pragma once
 
 #include <algorithm>

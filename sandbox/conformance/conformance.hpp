@@ -36,6 +36,8 @@ struct options {
   std::vector<std::filesystem::path> configs;       // config.json files
   std::optional<std::filesystem::path> checkpoint;  // a folder; its config.json is one of the configurations
   std::filesystem::path backend;                    // libtroupe-cpu.so
+  bool quick = false;  // only table, programs, laws and weights: nothing runs in this process or its children
+                       // but cells. For a server, which has threads and must not fork
   std::filesystem::path cell = sandbox::installed_cell();
   // Of each build, and of each step of a small relative. The clock is generous: how long a thing takes depends on what else the machine
   // does.

@@ -53,11 +53,13 @@ TEST_P(HelpOf, TeachesWithAnExample) {
 }
 
 INSTANTIATE_TEST_SUITE_P(EveryCommand, HelpOf,
-                         ::testing::Values("serve", "chat", "generate", "models", "status", "tokenize",
-                                           "program", "program diff", "module", "module list",
-                                           "module inspect", "module new", "module check", "module sign",
-                                           "module trust", "module trust list", "module trust add",
-                                           "module trust remove", "check", "synth", "completion", "version"),
+                         ::testing::Values("serve", "chat", "generate", "models", "status", "load", "unload",
+                                           "swap", "deploy", "promote", "rollback", "sleep", "drain", "wake",
+                                           "pin", "history", "events", "tokenize", "program", "program diff",
+                                           "module", "module list", "module inspect", "module new",
+                                           "module check", "module sign", "module trust", "module trust list",
+                                           "module trust add", "module trust remove", "check", "synth",
+                                           "completion", "version"),
                          [](const auto& param) {
                            std::string name = param.param;
                            std::replace(name.begin(), name.end(), ' ', '_');
@@ -134,7 +136,9 @@ TEST(Command, HelpListsEveryCommand) {
   const auto o = run_troupe({"--help"});
   EXPECT_EQ(o.status, 0);
   for (const char* name :
-       {"serve", "chat", "generate", "models", "status", "tokenize", "program", "module", "check", "version"})
+       {"serve",  "chat",     "generate", "models", "status", "load",   "unload", "swap",
+        "deploy", "promote",  "rollback", "sleep",  "drain",  "wake",   "pin",    "history",
+        "events", "tokenize", "program",  "module", "check",  "version"})
     EXPECT_THAT(o.out, HasSubstr(std::string("\n  ") + name + " "));
 }
 
@@ -151,6 +155,22 @@ TEST(Command, OptionWithAWrongTypeOfValueSaysSo) {
   expect_error(run_troupe({"generate", "--top-k", "many", "Hi"}), 2, "--top-k");
 }
 
+TEST(Command, OperationsSayWhatIsWrongWithTheirOptions) {
+  expect_error(run_troupe({"load"}), 2, "checkpoint is required");
+  expect_error(run_troupe({"unload"}), 2, "model is required");
+  expect_error(run_troupe({"unload", "fox", "--deadline", "soon"}), 2, "\"soon\" is no duration");
+  expect_error(run_troupe({"load", "x", "--expected-generation", "new"}), 2, "--expected-generation");
+  expect_error(run_troupe({"swap", "fox"}), 2, "module is required");
+  expect_error(run_troupe({"swap", "fox", "x.so", "--move", "jump"}), 2,
+               "none of automatic, carry, recompute, finish");
+  expect_error(run_troupe({"swap", "fox", "x.so", "--verify", "-1"}), 2,
+               "none of exact, off, or a number above 0");
+  expect_error(run_troupe({"swap", "fox", "x.so", "--probation", "long"}), 2, "\"long\" is no duration");
+  expect_error(run_troupe({"deploy", "fox", "x", "--share", "200%"}), 2, "expected 1% to 100%");
+  expect_error(run_troupe({"rollback", "fox", "--deadline", "soon"}), 2, "\"soon\" is no duration");
+  expect_error(run_troupe({"status", "--watch", "--every", "0s"}), 2, "is no duration");
+}
+
 TEST(Command, NothingToDoShowsHelpAndFails) {
   const auto o = run_troupe({});
   EXPECT_EQ(o.status, 2);
@@ -158,7 +178,7 @@ TEST(Command, NothingToDoShowsHelpAndFails) {
 }
 
 TEST(Command, NoServerSaysHowToStartOne) {
-  for (const char* command : {"models", "status"}) {
+  for (const char* command : {"models", "status", "history", "events"}) {
     const auto o = run_troupe({command, "--endpoint", "tcp://127.0.0.1:9"});
     expect_error(o, 1, "no server at tcp://127.0.0.1:9: start one with `troupe serve`");
     EXPECT_THAT(o.err, Not(HasSubstr("--model"))) << "it takes no model";

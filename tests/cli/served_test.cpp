@@ -221,6 +221,37 @@ TEST_F(Served, ChatUnderstandsItsCommands) {
   EXPECT_EQ(o.status, 2) << "a mistyped command in a script is a mistake";
 }
 
+TEST_F(Served, LoadsAndUnloadsAModelAndTellsItsHistory) {
+  const std::string folder = TROUPE_SOURCE_DIR "/demo/jamba-demo";
+  const auto tried = run_json({"load", folder, "--name", "owl", "--dry-run", "--json"});
+  EXPECT_EQ(tried.at("state").as_string(), "done");
+  EXPECT_EQ(run({"models"}).out.find("owl"), std::string::npos);
+
+  const auto loaded = run({"load", folder, "--name", "owl"});
+  EXPECT_EQ(loaded.status, 0) << loaded.err;
+  EXPECT_THAT(loaded.out, StartsWith("load owl: done in "));
+  EXPECT_THAT(loaded.out, HasSubstr("generation 0 -> 1"));
+  const auto status = run_json({"status", "--json"});
+  EXPECT_EQ(status.at("models").at(1).at("name").as_string(), "owl");
+  EXPECT_EQ(status.at("models").at(1).at("generation").to_number<int>(), 1);
+  EXPECT_EQ(status.at("models").at(1).at("checkpoint").as_string(), folder);
+  EXPECT_TRUE(status.at("operations").as_array().empty());
+  EXPECT_EQ(run({"generate", "--model", "owl", "--max-tokens", "3", "Hello"}).status, 0);
+
+  const auto again = run({"load", folder, "--name", "owl"});
+  EXPECT_EQ(again.status, 1);
+  EXPECT_THAT(again.err, HasSubstr("a model of that name is served already (generation 1)"));
+  EXPECT_EQ(run({"unload", "owl", "--expected-generation", "4"}).status, 1);
+  const auto gone = run({"unload", "owl", "--deadline", "5s"});
+  EXPECT_EQ(gone.status, 0) << gone.err;
+  EXPECT_THAT(gone.out, HasSubstr("freed "));
+  EXPECT_EQ(run({"unload", "owl"}).status, 2) << "an unknown model is the operator's mistake";
+
+  const auto history = run_json({"history", "owl", "--json"});
+  EXPECT_EQ(history.at("operations").as_array().size(), 3u);
+  EXPECT_THAT(run({"history", "owl"}).out, HasSubstr("load (dry run)"));
+}
+
 class ServedTerminal : public Served {
  protected:
   void SetUp() override {

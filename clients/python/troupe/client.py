@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import os
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import zmq
@@ -15,13 +16,16 @@ from zmq.utils.monitor import recv_monitor_message
 from . import requests
 from .errors import RequestFailed, ServerUnreachable, TimedOut
 from .requests import Prompt
-from .results import Chunk, Completion, Final, ModelInfo, Status, _text
+from .results import Chunk, Completion, Final, ModelInfo, Operated, Operation, Status, _text
 from .stream import Stream
 from .wire.Chunk import Chunk as WireChunk
 from .wire.DecodedText import DecodedText
 from .wire.Error import Error
+from .wire.Event import Event as WireEvent
 from .wire.Final import Final as WireFinal
+from .wire.History import History
 from .wire.ModelList import ModelList
+from .wire.Operated import Operated as WireOperated
 from .wire.ReplyBody import ReplyBody
 from .wire.ServerReply import ServerReply
 from .wire.Status import Status as WireStatus
@@ -41,6 +45,9 @@ _BODIES = {
     ReplyBody.DecodedText: DecodedText,
     ReplyBody.ModelList: ModelList,
     ReplyBody.Status: WireStatus,
+    ReplyBody.Operated: WireOperated,
+    ReplyBody.History: History,
+    ReplyBody.Event: WireEvent,
 }
 
 
@@ -71,6 +78,7 @@ class Client:
         self._streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
         self._answers: dict[int, Any] = {}
         self._waiting: set[int] = set()
+        self._events_of: dict[int, collections.deque] = {}
         self._socket = zmq.Context.instance().socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 200)
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, 5000)
@@ -168,6 +176,95 @@ class Client:
         """Load, cache, restarts."""
         return Status._read(self._ask(requests.server_status(), self.timeout))
 
+    # -- live operation: what the server serves --
+
+    def load(self, checkpoint: str, *, model: str = "", max_context: int = 0, **options) -> Operated:
+        """Serves the checkpoint in that folder of the server's machine; model "" = the folder's name.
+
+        options, all optional: expected_generation (0 = the name must not be served), dry_run, queue.
+        Waits for the end, however long it takes. Raises RequestFailed: conflict, busy, no_room, or what is wrong with files.
+        """
+        return self._operate(requests.load(os.path.abspath(checkpoint), model, max_context, _operating(options)))
+
+    def unload(self, model: str, *, deadline_ms: int = 0, **options) -> Operated:
+        """Serves a model no longer. Its streams go on to their end, or for `deadline_ms` (0 = to their end).
+
+        options as in load(). Raises RequestFailed: unknown_model, conflict, busy.
+        """
+        return self._operate(requests.unload(model, deadline_ms, _operating(options)))
+
+    def swap(self, model: str, module: str, **options) -> Operated:
+        """Runs the model with another module, a library on the server's machine, while its streams go on.
+
+        options, all optional: move ("automatic", "carry", "recompute", "finish"), deadline_ms (of finish), verify ("exact", "off",
+        or the largest difference of a logit), probation_ms, probation_requests; and as in load().
+        Raises RequestFailed: conflict (also: taken back on probation), bad_module, bad_checkpoint, ...
+        """
+        return self._operate(requests.swap(model, os.path.abspath(module), _changing(options)))
+
+    def deploy(self, model: str, checkpoint: str, **options) -> Operated:
+        """Serves other weights under the model's name.
+
+        options as in swap(), and share_percent, sticky, module (a path), max_context.
+        """
+        if options.get("module"):
+            options["module"] = os.path.abspath(options["module"])
+        return self._operate(requests.deploy(model, os.path.abspath(checkpoint), _changing(options, deploying=True)))
+
+    def promote(self, model: str, **options) -> Operated:
+        """Ends the probation of the operation under way as passed."""
+        return self._operate(requests.simple("Promote", model, {}, _operating(options)))
+
+    def rollback(self, model: str, *, deadline_ms: int = 0, **options) -> Operated:
+        """Takes back what is on probation; else goes back to the version before the last commit."""
+        return self._operate(requests.simple("Rollback", model, {"deadline_ms": deadline_ms}, _operating(options)))
+
+    def sleep(self, model: str, *, deadline_ms: int = 0, **options) -> Operated:
+        """Takes no new requests, lets the open ones end, gives the weights' memory back."""
+        return self._operate(requests.simple("Sleep", model, {"deadline_ms": deadline_ms}, _operating(options)))
+
+    def drain(self, model: str, *, deadline_ms: int = 0, **options) -> Operated:
+        """As sleep(), but the weights stay."""
+        return self._operate(requests.simple("Drain", model, {"deadline_ms": deadline_ms}, _operating(options)))
+
+    def wake(self, model: str, **options) -> Operated:
+        """Serves a model again that sleeps or was drained."""
+        return self._operate(requests.simple("Wake", model, {}, _operating(options)))
+
+    def pin(self, model: str, pinned: bool = True, **options) -> Operated:
+        """Refuses operations on the model until it is unpinned."""
+        return self._operate(requests.simple("Pin", model, {"pinned": pinned}, _operating(options)))
+
+    def history(self, model: str = "", limit: int = 0) -> list[Operation]:
+        """Operations, oldest first, those under way last; model "" = of all models, limit 0 = all that are kept."""
+        table = self._ask(requests.list_history(model, limit), self.timeout)
+        return [Operation._read(table.Operations(i)) for i in range(table.OperationsLength())]
+
+    def events(self, model: str = "", timeout: float | None = None) -> Iterator[Operation]:
+        """Each change of an operation from now on, as it happens. Ends when it is closed, or with TimedOut."""
+        request_id = next(self._ids)
+        arrived = self._events_of[request_id] = collections.deque()
+        self._send(request_id, requests.follow_events(model))
+        return self._follow(request_id, arrived, timeout)
+
+    def _follow(self, request_id: int, arrived: collections.deque, timeout: float | None) -> Iterator[Operation]:
+        try:
+            while True:
+                end = None if timeout is None else time.monotonic() + timeout
+                while not arrived:
+                    self._receive(None if end is None else end - time.monotonic())
+                event = arrived.popleft()
+                if isinstance(event, Exception):
+                    raise event
+                yield event
+        finally:
+            del self._events_of[request_id]
+            if not self._socket.closed:
+                self._cancel(request_id)
+
+    def _operate(self, body: tuple[int, object]) -> Operated:
+        return Operated._read(self._ask(body, None))
+
     # -- the wire --
 
     def _send(self, request_id: int, body: tuple[int, object]) -> None:
@@ -229,6 +326,8 @@ class Client:
             self._forget(stream.id)
         for request_id in self._waiting:
             self._answers[request_id] = problem
+        for arrived in self._events_of.values():
+            arrived.append(problem)
 
     def _take(self, reply: ServerReply) -> None:
         request_id = reply.Id()
@@ -243,6 +342,12 @@ class Client:
         if request_id in self._waiting:
             self._answers[request_id] = body
             return
+        if request_id in self._events_of:
+            failed = isinstance(body, Error)
+            self._events_of[request_id].append(
+                RequestFailed(body.Code(), _text(body.Text())) if failed else Operation._read(body.Info())
+            )
+            return
         if stream is None:
             return  # a stream that was closed here
         if isinstance(body, WireChunk):
@@ -253,6 +358,22 @@ class Client:
         elif isinstance(body, Error):
             stream._fail(RequestFailed(body.Code(), _text(body.Text())))
         self._forget(request_id)
+
+
+def _operating(options: Mapping[str, object]) -> Mapping[str, object]:
+    known = ("expected_generation", "dry_run", "queue")
+    unknown = set(options) - set(known)
+    if unknown:
+        raise TypeError(f"unknown option {sorted(unknown)[0]!r}; known: {', '.join(known)}")
+    return options
+
+
+def _changing(options: Mapping[str, object], deploying: bool = False) -> Mapping[str, object]:
+    known = {"move", "deadline_ms", "verify", "probation_ms", "probation_requests"}
+    if deploying:
+        known |= {"share_percent", "sticky", "module", "max_context"}
+    _operating({name: value for name, value in options.items() if name not in known})
+    return options
 
 
 _OPTIONS = set(requests.SAMPLING) | {

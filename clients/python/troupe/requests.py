@@ -12,18 +12,34 @@ from .wire.ChatMessage import ChatMessageT
 from .wire.ChatPrompt import ChatPromptT
 from .wire.ClientRequest import ClientRequestT
 from .wire.Detokenize import DetokenizeT
+from .wire.Deploy import DeployT
+from .wire.Drain import DrainT
+from .wire.FollowEvents import FollowEventsT
 from .wire.Generate import GenerateT
 from .wire.Hello import HelloT
+from .wire.ListHistory import ListHistoryT
 from .wire.ListModels import ListModelsT
+from .wire.Load import LoadT
 from .wire.LogitBias import LogitBiasT
+from .wire.Move import Move
+from .wire.Operate import OperateT
+from .wire.Pin import PinT
+from .wire.Promote import PromoteT
 from .wire.Prompt import Prompt as PromptType
 from .wire.RequestBody import RequestBody
+from .wire.Rollback import RollbackT
 from .wire.Sampling import SamplingT
 from .wire.ServerStatus import ServerStatusT
+from .wire.Sleep import SleepT
 from .wire.StopConditions import StopConditionsT
+from .wire.Swap import SwapT
 from .wire.TextPrompt import TextPromptT
 from .wire.TokenPrompt import TokenPromptT
 from .wire.Tokenize import TokenizeT
+from .wire.Unload import UnloadT
+from .wire.Verb import Verb
+from .wire.Verify import Verify
+from .wire.Wake import WakeT
 
 Prompt = Union[str, Sequence[int], Sequence[Mapping[str, str]]]
 
@@ -142,6 +158,81 @@ def list_models() -> tuple[int, ListModelsT]:
 
 def server_status() -> tuple[int, ServerStatusT]:
     return RequestBody.ServerStatus, ServerStatusT()
+
+
+def _operate(model: str, verb: int, body: object, options: Mapping[str, object]) -> tuple[int, OperateT]:
+    table = OperateT()
+    _assign(table, {"model": model, "verb_type": verb, "verb": body})
+    _assign(table, {name: options.get(name) for name in ("expected_generation", "dry_run", "queue")})
+    return RequestBody.Operate, table
+
+
+def load(checkpoint: str, model: str, max_context: int, options: Mapping[str, object]) -> tuple[int, OperateT]:
+    body = LoadT()
+    _assign(body, {"checkpoint": checkpoint, "max_context": max_context})
+    return _operate(model, Verb.Load, body, options)
+
+
+def unload(model: str, deadline_ms: int, options: Mapping[str, object]) -> tuple[int, OperateT]:
+    body = UnloadT()
+    _assign(body, {"deadline_ms": deadline_ms})
+    return _operate(model, Verb.Unload, body, options)
+
+
+_CHANGE = ("deadline_ms", "probation_ms", "probation_requests")
+
+
+def _change(body: object, options: Mapping[str, object]) -> None:
+    _assign(body, {name: options.get(name) for name in _CHANGE})
+    if (move := options.get("move")) is not None:
+        body.move = _named(Move, "move", move)
+    verify = options.get("verify")
+    if isinstance(verify, (int, float)):
+        _assign(body, {"verify": Verify.max_logit_diff, "max_logit_diff": float(verify)})
+    elif verify is not None:
+        body.verify = _named(Verify, "verify", verify)
+
+
+def _named(kind: type, field: str, name: object) -> int:
+    known = {key: value for key, value in vars(kind).items() if not key.startswith("_")}
+    if name not in known:
+        raise ValueError(f"{field}: expected one of {', '.join(known)}, found {name!r}")
+    return known[name]
+
+
+def swap(model: str, module: str, options: Mapping[str, object]) -> tuple[int, OperateT]:
+    body = SwapT()
+    _assign(body, {"module": module})
+    _change(body, options)
+    return _operate(model, Verb.Swap, body, options)
+
+
+def deploy(model: str, checkpoint: str, options: Mapping[str, object]) -> tuple[int, OperateT]:
+    body = DeployT()
+    _assign(body, {"checkpoint": checkpoint})
+    _assign(body, {name: options.get(name) for name in ("module", "max_context", "share_percent", "sticky")})
+    _change(body, options)
+    return _operate(model, Verb.Deploy, body, options)
+
+
+def simple(verb: str, model: str, fields: Mapping[str, object], options: Mapping[str, object]) -> tuple[int, OperateT]:
+    """Promote, Rollback, Sleep, Wake, Pin, Drain."""
+    bodies = {"Promote": PromoteT, "Rollback": RollbackT, "Sleep": SleepT, "Wake": WakeT, "Pin": PinT, "Drain": DrainT}
+    body = bodies[verb]()
+    _assign(body, fields)
+    return _operate(model, getattr(Verb, verb), body, options)
+
+
+def list_history(model: str, limit: int) -> tuple[int, ListHistoryT]:
+    table = ListHistoryT()
+    _assign(table, {"model": model, "limit": limit})
+    return RequestBody.ListHistory, table
+
+
+def follow_events(model: str) -> tuple[int, FollowEventsT]:
+    table = FollowEventsT()
+    _assign(table, {"model": model})
+    return RequestBody.FollowEvents, table
 
 
 def encode(version: int, request_id: int, body: tuple[int, object]) -> bytes:

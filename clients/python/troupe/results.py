@@ -131,6 +131,12 @@ class ModelInfo:
     running: int
     generated_tokens: int
     steps: int = 0
+    generation: int = 0
+    checkpoint: str = ""
+    tokens_per_second: float = 0.0
+    weight_bytes: int = 0
+    share_percent: int = 100
+    pinned: bool = False
 
     @classmethod
     def _read(cls, t) -> ModelInfo:
@@ -147,6 +153,12 @@ class ModelInfo:
             t.Running(),
             t.GeneratedTokens(),
             t.Steps(),
+            t.Generation(),
+            _text(t.Checkpoint()),
+            t.TokensPerSecond(),
+            t.WeightBytes(),
+            t.SharePercent(),
+            t.Pinned(),
         )
 
 
@@ -166,6 +178,73 @@ class Restart:
 
 
 @dataclass(frozen=True)
+class Operation:
+    """An operation on a model: where it stands, or how it ended."""
+
+    number: int
+    model: str
+    verb: str  # "load" or "unload"
+    state: str  # "queued", "staging", ..., at its end "done", "refused" or "undone"
+    dry_run: bool
+    begun_ms: int  # since 1970-01-01 UTC
+    took_ms: float
+    old_generation: int  # 0 = the name was not served
+    new_generation: int
+    reason: str
+
+    @classmethod
+    def _read(cls, t) -> Operation:
+        return cls(
+            t.Operation(),
+            _text(t.Model()),
+            _text(t.Verb()),
+            _text(t.State()),
+            bool(t.DryRun()),
+            t.BegunMs(),
+            t.TookMs(),
+            t.OldGeneration(),
+            t.NewGeneration(),
+            _text(t.Reason()),
+        )
+
+
+@dataclass(frozen=True)
+class Operated:
+    """What an operation did, or would do if it was a dry run."""
+
+    operation: Operation
+    report: tuple[str, ...]
+    bytes_loaded: int
+    bytes_freed: int
+    streams_finished: int
+    streams_ended: int
+    sequences_continued: int = 0  # carried over a switch
+    sequences_recomputed: int = 0
+    bytes_shared: int = 0
+    caches_kept: bool = False
+    pause_ms: float = 0.0  # longest time between two tokens around the switch
+    usual_pause_ms: float = 0.0
+
+    @classmethod
+    def _read(cls, t) -> Operated:
+        report = tuple(_text(t.Report(i)) for i in range(t.ReportLength()))
+        return cls(
+            Operation._read(t.Info()),
+            report,
+            t.BytesLoaded(),
+            t.BytesFreed(),
+            t.StreamsFinished(),
+            t.StreamsEnded(),
+            t.SequencesContinued(),
+            t.SequencesRecomputed(),
+            t.BytesShared(),
+            t.CachesKept(),
+            t.PauseMs(),
+            t.UsualPauseMs(),
+        )
+
+
+@dataclass(frozen=True)
 class Status:
     version: str
     uptime_ms: int
@@ -175,6 +254,7 @@ class Status:
     cache: CacheInfo | None
     models: tuple[ModelInfo, ...]
     restarts: tuple[Restart, ...] = ()
+    operations: tuple[Operation, ...] = ()  # under way
 
     @classmethod
     def _read(cls, t) -> Status:
@@ -183,6 +263,15 @@ class Status:
         models = tuple(ModelInfo._read(t.Models(i)) for i in range(t.ModelsLength()))
         rows = (t.Restarts(i) for i in range(t.RestartsLength()))
         restarts = tuple(Restart(_text(r.Actor()), r.Restarts(), _text(r.LastReason())) for r in rows)
+        operations = tuple(Operation._read(t.Operations(i)) for i in range(t.OperationsLength()))
         return cls(
-            _text(t.Version()), t.UptimeMs(), t.Clients(), t.OpenRequests(), t.BadFrames(), cache, models, restarts
+            _text(t.Version()),
+            t.UptimeMs(),
+            t.Clients(),
+            t.OpenRequests(),
+            t.BadFrames(),
+            cache,
+            models,
+            restarts,
+            operations,
         )

@@ -301,5 +301,19 @@ TEST(BlockPoolProperty, StaysConsistentAndNeverGrantsWrongContentsUnderRandomOpe
   }
 }
 
+TEST_F(BlockPool, ForgetsAModelWithItsSequencesAndPrefixes) {
+  ASSERT_TRUE(lease(1, 8));
+  release(1, ids(0, 8));
+  ASSERT_TRUE(lease(2, 12));
+  ASSERT_TRUE(lease(3, 4, {}, other_model));
+  EXPECT_EQ(pool.forget_model(model), 5u);
+  EXPECT_EQ(pool.cached_blocks(), 0u);
+  EXPECT_EQ(pool.free_blocks(), 7u);
+  EXPECT_FALSE(pool.knows(model));
+  EXPECT_EQ(pool.held({other_model, {3}}).size(), 1u);
+  EXPECT_EQ(pool.inconsistency(), nullptr);
+  EXPECT_EQ(pool.forget_model(model), 0u);
+}
+
 }  // namespace
 }  // namespace troupe

@@ -161,6 +161,16 @@ TEST_F(CacheManager, TakesBackWhatAFormerIncarnationOfASchedulerHeld) {
   EXPECT_EQ(ask(l).free_blocks, 7u);
 }
 
+// The former one may have had them computed by a version on probation.
+TEST_F(CacheManager, GivesNoPrefixOfAFormerIncarnationToTheNext) {
+  ask(lease(1, 12, ids(12)));
+  release(1, ids(12));
+  ASSERT_GT(ask(lease(2, 12, ids(12))).grants.at(0).cached(), 0);
+  auto l = lease(3, 12, ids(12));
+  l.incarnation = 2;
+  EXPECT_EQ(ask(l).grants.at(0).cached(), 0);
+}
+
 TEST_F(CacheManager, TakesBackWhatASchedulerHeldThatHasEnded) {
   tell_model(1, 100);
   ask(lease(1, 12));

@@ -28,6 +28,17 @@ class Executor : public ::testing::Test {
                      [&](const caf::error& e) { out = fail(from_caf(e, w.system.render(e))); });
     return out;
   }
+  std::uint64_t unload(std::uint32_t model = 0) {
+    wire::UnloadModelT m;
+    m.model = model;
+    std::uint64_t freed = ~std::uint64_t{0};
+    caf::scoped_actor self{w.system};
+    auto response = self->request(executor, caf::infinite, message<wire::UnloadModel>::pack(m));
+    w.run_all();
+    response.receive([&](const message<wire::ModelUnloaded>& gone) { freed = gone->freed_bytes(); },
+                     [](const caf::error&) { FAIL(); });
+    return freed;
+  }
   // The answer to a plan, or an empty message if there is none.
   message<wire::StepResult> run(const wire::StepPlanT& plan) {
     message<wire::StepResult> out;
@@ -75,6 +86,28 @@ TEST_F(Executor, AnswersAtOnceForAModelThatIsLoadedAlready) {
   EXPECT_EQ((*first).bytes().data(), (*second).bytes().data());
   ASSERT_TRUE(load(test::load_message("elsewhere")).has_value());
   EXPECT_EQ(w.weights_opened, before + 2);
+}
+
+TEST_F(Executor, GivesBackWhatItUnloads) {
+  const int before = w.weights_opened;
+  const auto loaded = load(test::load_message());
+  ASSERT_TRUE(loaded.has_value());
+  EXPECT_EQ(unload(), 1000u);
+  EXPECT_FALSE(run(plan((*loaded)->pool()))) << "the model is unknown now";
+  EXPECT_EQ(unload(), 0u);
+  ASSERT_TRUE(load(test::load_message()).has_value());
+  EXPECT_EQ(w.weights_opened, before + 2);
+}
+
+TEST_F(Executor, EndsALoadThatIsUnderWayWhenTheModelIsUnloaded) {
+  caf::scoped_actor self{w.system};
+  auto response = self->request(executor, caf::infinite, test::load_message());
+  ASSERT_TRUE(w.run_one());  // the executor has asked its loader
+  EXPECT_EQ(unload(), 0u);
+  error_code code = error_code::none;
+  response.receive([](const message<wire::ModelLoaded>&) { FAIL(); },
+                   [&](const caf::error& e) { code = from_caf(e, "").code; });
+  EXPECT_EQ(code, error_code::unavailable);
 }
 
 TEST_F(Executor, TellsHowMuchRecurrentStateASequenceHas) {

@@ -132,7 +132,8 @@ tokenizer_actor::behavior_type run_worker(tokenizer_actor::pointer self, std::sh
         }
         w->log->abandoned(stream, static_cast<error_code>(why));
       },
-      [](const message<wire::TokenBatch>&) {}};
+      [](const message<wire::TokenBatch>&) {},
+      [](redirect_atom, std::uint32_t, const caf::strong_actor_ptr&) {}};
 }
 
 scheduler_actor::behavior_type run_scheduler(scheduler_actor::pointer, stage_log* log) {
@@ -142,6 +143,8 @@ scheduler_actor::behavior_type run_scheduler(scheduler_actor::pointer, stage_log
           [log](const message<wire::Abort>& a) { log->aborted(a->stream()); },
           [](const message<wire::StepResult>&) {},
           [](tick_atom) {},
+          [](const message<wire::SwitchVersion>&) { return message<wire::Switched>{}; },
+          [](watch_atom) { return message<wire::WatchReport>{}; },
           [](status_atom) {
             wire::SchedulerStatusT s;
             s.running = 5;
@@ -161,6 +164,7 @@ cache_manager_actor::behavior_type run_cache_manager(cache_manager_actor::pointe
           [](const message<wire::ModelLoaded>&) {},
           [](const message<wire::Lease>&) { return message<wire::LeaseGranted>{}; },
           [](const message<wire::Release>&) {},
+          [](const message<wire::UnloadModel>&) { return message<wire::ModelUnloaded>{}; },
           [](status_atom) {
             wire::CacheStatusT s;
             s.blocks = 100;
@@ -179,7 +183,8 @@ class Gateway : public ::testing::Test {
     system_.emplace(config_);
     door_options_.endpoints = {"tcp://127.0.0.1:*"};
     door_options_.beat = 20ms;
-    options_.models = {{test::demo_prepared(0, "first"), 2}, {test::demo_prepared(1, "second"), 1}};
+    options_.models = std::make_shared<deployment::catalogue>(std::vector<deployment::served_model>{
+        {test::demo_prepared(0, "first"), 2}, {test::demo_prepared(1, "second"), 1}});
     options_.server = "troupe test";
     options_.worker_wait = 300ms;
     options_.keep_alive = 50ms;
@@ -258,6 +263,50 @@ TEST_F(Gateway, RoutesToTheModelAskedForAndElseToTheFirst) {
   EXPECT_TRUE((*c.next())->body_as_Final());
   c.ask(2, generate_ids({answer_at_once}));
   EXPECT_THAT((*c.next())->body_as_Chunk()->text()->str(), HasSubstr("hello from first/"));
+}
+
+TEST_F(Gateway, OpensANameWhenTheCatalogueDoesAndFindsItsActors) {
+  std::map<std::string, caf::strong_actor_ptr> running;
+  options_.find_peer = [&running](const std::string& id) { return running[id]; };
+  start();
+  auto c = client();
+  c.ask(1, generate_ids({answer_at_once}, "third"));
+  EXPECT_EQ((*c.next())->body_as_Error()->code(), error_code::unknown_model);
+  running["tokenizer/2/0"] = caf::actor_cast<caf::strong_actor_ptr>(meet_worker(2, 0, "third/0"));
+  options_.models->serve({test::demo_prepared(2, "third"), 1, 1});
+  caf::anon_send(gateway_, changed_atom::value);
+  c.ask(2, generate_ids({answer_at_once}, "third"));
+  EXPECT_EQ((*c.next())->body_as_Chunk()->text()->str(), "hello from third/0");
+  EXPECT_TRUE((*c.next())->body_as_Final());
+}
+
+TEST_F(Gateway, ClosesANameAndAnswersWhenItIsVacated) {
+  start();
+  auto c = client();
+  c.ask(1, generate_ids({answer_at_once}, "second"));
+  EXPECT_TRUE((*c.next())->body_as_Chunk());
+  EXPECT_TRUE((*c.next())->body_as_Final());
+  options_.models->withdraw({1});
+  caf::anon_send(gateway_, changed_atom::value);
+  caf::scoped_actor self{*system_};
+  std::optional<std::uint32_t> left;
+  self->request(gateway_, std::chrono::seconds(10), vacate_atom::value, std::uint32_t{1}, std::uint64_t{0})
+      .receive([&](std::uint32_t finished, std::uint32_t ended) { left = finished + ended; },
+               [](const caf::error&) {});
+  EXPECT_EQ(left, 0u);
+  c.ask(2, generate_ids({answer_at_once}, "second"));
+  EXPECT_EQ((*c.next())->body_as_Error()->code(), error_code::unknown_model);
+}
+
+TEST_F(Gateway, TakesNoOperationsWhereItMustNot) {
+  options_.takes_operations = false;
+  start();
+  auto c = client();
+  wire::OperateT operate;
+  operate.model = "first";
+  operate.verb.Set(wire::UnloadT{});
+  c.ask(1, std::move(operate));
+  EXPECT_EQ((*c.next())->body_as_Error()->code(), error_code::unsupported);
 }
 
 TEST_F(Gateway, UsesAllWorkersOfAModel) {

@@ -53,6 +53,7 @@ executor_actor::behavior_type run_executor(executor_actor::pointer self, fake_ex
               return to_caf({error_code::bad_checkpoint, "model.safetensors: truncated"});
             return loaded(request->model());
           },
+          [](const message<wire::UnloadModel>&) { return message<wire::ModelUnloaded>{}; },
           [f](const message<wire::StepPlan>&) { f->held->deliver(loaded(3)); },  // the held answer, now
           [](tick_atom) {}};
 }
@@ -61,7 +62,9 @@ cache_manager_actor::behavior_type run_cache_manager(cache_manager_actor::pointe
   return {[](peer_atom, const std::string&, const caf::strong_actor_ptr&) {},
           [told](const message<wire::ModelLoaded>&) { ++*told; },
           [](const message<wire::Lease>&) { return message<wire::LeaseGranted>{}; },
-          [](const message<wire::Release>&) {}, [](status_atom) { return message<wire::CacheStatus>{}; }};
+          [](const message<wire::Release>&) {},
+          [](const message<wire::UnloadModel>&) { return message<wire::ModelUnloaded>{}; },
+          [](status_atom) { return message<wire::CacheStatus>{}; }};
 }
 
 scheduler_actor::behavior_type run_scheduler(scheduler_actor::pointer, int* told) {
@@ -71,6 +74,8 @@ scheduler_actor::behavior_type run_scheduler(scheduler_actor::pointer, int* told
           [](const message<wire::Abort>&) {},
           [](const message<wire::StepResult>&) {},
           [](tick_atom) {},
+          [](const message<wire::SwitchVersion>&) { return message<wire::Switched>{}; },
+          [](watch_atom) { return message<wire::WatchReport>{}; },
           [](status_atom) { return message<wire::SchedulerStatus>{}; }};
 }
 

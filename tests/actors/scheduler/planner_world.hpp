@@ -86,11 +86,13 @@ class planner_world {
         pool.release({{0}, {item->sequence()}},
                      ids == nullptr ? std::span<const std::int32_t>{} : std::span(ids->data(), ids->size()));
       }
+      if (release->forget_prefixes()) pool.drop_prefixes({0});
       return true;
     }
     wire::LeaseGrantedT answer;
     answer.epoch = epoch;
     bool full = lease->pool() != pool_number;
+    if (lease->block_tokens() != 0) pool.set_block_tokens({0}, lease->block_tokens());
     std::vector<granted_block> granted;
     for (const auto* item : *lease->items()) {
       granted.clear();
@@ -122,6 +124,10 @@ class planner_world {
       ++executors_killed;
       restart_executor();
       return true;
+    }
+    if (plan->version() != running_version) {
+      running_version = plan->version();
+      runner->use(versions.at(running_version));
     }
     auto done = runner->run(*plan);
     EXPECT_TRUE(done.has_value());
@@ -197,9 +203,28 @@ class planner_world {
   void start_executor() {
     ++pool_number;
     options.device.state_slots = options.planner.max_sequences;
+    versions = {{0, std::make_shared<recall_model>(options.device, vocabulary)}};
+    running_version = 0;
     runner =
-        std::make_unique<step_runner>(model_id{0}, std::make_unique<recall_model>(options.device, vocabulary),
-                                      vocabulary, options.planner.max_sequences);
+        std::make_unique<step_runner>(model_id{0}, versions.at(0), vocabulary, options.planner.max_sequences);
+  }
+
+  // ---- versions
+  // One that finds in the blocks what the one before has written there; or one with blocks of its own, of another size.
+  void add_version(std::uint32_t number) { versions[number] = versions.at(planner->version()); }
+  void add_version(std::uint32_t number, const recall_options& device) {
+    versions[number] = std::make_shared<recall_model>(device, vocabulary);
+  }
+  batch_planner::moved switch_to(wire::SwitchVersionT wanted) {
+    wanted.block_tokens = versions.at(wanted.version)->block_tokens();
+    wanted.state_bytes = versions.at(wanted.version)->state_bytes();
+    const auto moved = planner->switch_to(*message<wire::SwitchVersion>::pack(wanted), now);
+    pump();
+    return moved;
+  }
+  std::string alarm() {
+    const auto seen = planner->watch(now);
+    return seen->alarm() == nullptr ? std::string() : seen->alarm()->str();
   }
   void announce_model() {
     if (pool_number > pool_seen) pool.forget();
@@ -235,6 +260,7 @@ class planner_world {
     cache_box.clear();
     batches_unread = 0;
     pool.release_model({0});
+    pool.drop_prefixes({0});
     ++options.planner.incarnation;
     planner.emplace(options.planner);
     planner->cache_here();
@@ -258,7 +284,7 @@ class planner_world {
     EXPECT_EQ(pool.free_blocks(), pool.blocks());
     EXPECT_EQ(pool.sequences(), 0u);
     EXPECT_EQ(runner->sequences(), 0u);
-    EXPECT_EQ(runner->free_slots(), options.device.recurrent ? options.planner.max_sequences : 0u);
+    EXPECT_EQ(runner->free_slots(), options.planner.max_sequences);
   }
 
   void pump() {
@@ -311,6 +337,8 @@ class planner_world {
   world_options options;
   block_pool pool;
   std::unique_ptr<step_runner> runner;
+  std::map<std::uint32_t, std::shared_ptr<recall_model>> versions;
+  std::uint32_t running_version = 0;
   std::optional<batch_planner> planner;
   std::deque<cache_mail> cache_box;
   std::deque<message<wire::StepPlan>> plan_box;

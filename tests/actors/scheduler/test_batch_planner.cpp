@@ -716,12 +716,31 @@ TEST(BatchPlanner, EndsAStreamThatIsSubmittedAgainWithNothingLeftToGenerate) {
 // What happened in it is added up, to see that it happens at all.
 struct life_counts {
   std::uint64_t preemptions = 0, finished = 0, cached_tokens = 0;
+  std::uint32_t switches = 0;
 };
 
 struct life_kind {
   bool restarts = false;
   bool recurrent = false;  // the model keeps state in slots, as many as the batch has places
+  bool switches = false;   // to versions with the same results
 };
+
+// Carried or recomputed, on probation or not, forth or back. Numbers only grow.
+void any_switch(planner_world& w, std::mt19937& random, std::uint32_t number) {
+  wire::SwitchVersionT to;
+  to.version = number;
+  to.probation = random() % 2 == 0;
+  if (random() % 2 == 0) {
+    w.add_version(number);
+    to.keeps_prefixes = random() % 2 == 0;
+  } else {
+    auto device = w.options.device;
+    device.block_tokens += random() % 3;  // never less room than the streams were made for
+    w.add_version(number, device);
+    to.recompute = true;
+  }
+  w.switch_to(to);
+}
 
 void random_life(unsigned seed, life_kind kind, life_counts& counts) {
   std::mt19937 random(seed);
@@ -759,6 +778,8 @@ void random_life(unsigned seed, life_kind kind, life_counts& counts) {
       w.abort(victim);
     } else if (dice == 5) {
       w.tick();
+    } else if (dice == 7 && kind.switches && w.planner->ready()) {
+      any_switch(w, random, ++counts.switches);
     } else if (dice == 6 && kind.restarts) {
       switch (random() % 3) {
         case 0:
@@ -817,6 +838,84 @@ TEST(BatchPlannerProperty, NeitherSharesNorLosesRecurrentStateThroughRestarts) {
   for (unsigned seed = 3000; seed < 3150 && !HasFatalFailure(); ++seed)
     random_life(seed, {.restarts = true, .recurrent = true}, counts);
   EXPECT_GT(counts.finished, 1000u);
+}
+
+TEST(BatchPlannerProperty, GivesEveryStreamTheTokensThatItGetsAloneThroughSwitches) {
+  life_counts counts;
+  for (unsigned seed = 4000; seed < 4150 && !HasFatalFailure(); ++seed)
+    random_life(seed, {.switches = true}, counts);
+  EXPECT_GT(counts.switches, 1000u);
+  EXPECT_GT(counts.finished, 1000u);
+}
+
+TEST(BatchPlannerProperty, GivesEveryStreamTheTokensThatItGetsAloneThroughSwitchesAndRestarts) {
+  life_counts counts;
+  for (unsigned seed = 5000; seed < 5150 && !HasFatalFailure(); ++seed)
+    random_life(seed, {.restarts = true, .switches = true}, counts);
+  EXPECT_GT(counts.switches, 1000u);
+  EXPECT_GT(counts.finished, 1000u);
+}
+
+// ---- versions of the Program --------------------------------------------------------------------------
+
+TEST(BatchPlanner, GoesBackToTheVersionBeforeWhereTheNewOneEmitsNoNumbers) {
+  planner_world w;
+  for (std::uint64_t s = 1; s <= 4; ++s) w.submit(s, {.prompt = ids(5 + s), .seed = s, .max_tokens = 30});
+  std::mt19937 random(1);
+  for (int i = 0; i < 40; ++i) w.any_event(random);
+  auto broken = w.options.device;
+  int steps = 0;
+  broken.gives_non_finite = [&](std::uint64_t) { return ++steps > 20; };
+  w.add_version(1, broken);
+  wire::SwitchVersionT to;
+  to.version = 1;
+  to.recompute = to.probation = true;
+  EXPECT_GT(w.switch_to(to).recomputed, 0u);
+  EXPECT_EQ(w.planner->version(), 1u);
+  w.finish();
+  EXPECT_EQ(w.planner->version(), 0u);
+  EXPECT_NE(w.alarm().find("non-finite logits"), std::string::npos) << w.alarm();
+  for (std::uint64_t s = 1; s <= 4; ++s) w.expect_exact(s);
+}
+
+TEST(BatchPlanner, HoldsAllStepsAtAnAlarmWhereThereIsNoVersionBefore) {
+  world_options o;
+  bool broken = true;
+  o.device.gives_non_finite = [&](std::uint64_t) { return broken; };
+  planner_world w(o);
+  wire::SwitchVersionT to;
+  to.probation = true;
+  w.switch_to(to);
+  auto& log = w.submit(1, {.prompt = ids(5), .max_tokens = 9});
+  std::mt19937 random(1);
+  while (w.any_event(random)) {
+  }
+  EXPECT_FALSE(log.over);
+  EXPECT_FALSE(w.planner->ready());
+  EXPECT_FALSE(w.alarm().empty());
+  broken = false;
+  to.probation = false;
+  w.switch_to(to);
+  w.finish();
+  w.expect_exact(1);
+}
+
+TEST(BatchPlanner, GoesBackToTheVersionBeforeWhenTheExecutorEndsOnProbation) {
+  planner_world w;
+  w.submit(1, {.prompt = ids(5), .max_tokens = 30});
+  std::mt19937 random(1);
+  for (int i = 0; i < 10; ++i) w.any_event(random);
+  w.add_version(1);
+  wire::SwitchVersionT to;
+  to.version = 1;
+  to.keeps_prefixes = to.probation = true;
+  EXPECT_EQ(w.switch_to(to).continued, 1u);
+  for (int i = 0; i < 10; ++i) w.any_event(random);
+  w.restart_executor();
+  EXPECT_NE(w.alarm().find("executor"), std::string::npos) << w.alarm();
+  w.finish();
+  EXPECT_EQ(w.planner->version(), 0u);
+  w.expect_exact(1);
 }
 
 TEST(BatchPlannerProperty, IsAsFreeAsAtTheStartAfterAThousandAborts) {

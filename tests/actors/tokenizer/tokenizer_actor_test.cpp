@@ -39,6 +39,8 @@ scheduler_actor::behavior_type run_scheduler(scheduler_actor::pointer, heard_by_
           [heard](const message<wire::Abort>& a) { heard->aborts.emplace_back(a->stream(), a->choice()); },
           [](const message<wire::StepResult>&) {},
           [](tick_atom) {},
+          [](const message<wire::SwitchVersion>&) { return message<wire::Switched>{}; },
+          [](watch_atom) { return message<wire::WatchReport>{}; },
           [](status_atom) { return message<wire::SchedulerStatus>{}; }};
 }
 
@@ -46,7 +48,10 @@ gateway_actor::behavior_type run_gateway(gateway_actor::pointer, outgoing_batch*
   return {[](peer_atom, const std::string&, const caf::strong_actor_ptr&) {},
           [](arrive_atom, const std::string&, const message<wire::ClientRequest>&) {},
           [heard](const outgoing_batch& batch) { heard->insert(heard->end(), batch.begin(), batch.end()); },
-          [](tick_atom) {}, [](drain_atom, std::uint64_t) { return true; }};
+          [](tick_atom) {},
+          [](changed_atom) {},
+          [](vacate_atom, std::uint32_t, std::uint64_t) { return std::make_tuple(0U, 0U); },
+          [](drain_atom, std::uint64_t) { return true; }};
 }
 
 class Worker : public ::testing::Test {
@@ -247,6 +252,24 @@ TEST_F(Worker, AnswersTokenizeAndDetokenizeItself) {
   EXPECT_EQ(out_[0].reply->body_as_TokenIds()->ids()->size(),
             demo_tokenizer()->encode("hello there", true).size());
   EXPECT_EQ(out_[1].reply->body_as_DecodedText()->text()->str(), "hello there");
+}
+
+// An operator has replaced the instance: its streams go on with another one's scheduler.
+TEST_F(Worker, SubmitsItsStreamsToTheSchedulerThatItIsRedirectedTo) {
+  admit(1, text_request("hello"));
+  tell(scheduler_, {{.stream = 1, .tokens = {5, 6}}});
+  auto other = meet_scheduler(second_, "scheduler/8");
+  EXPECT_THAT(second_.submits, IsEmpty());
+  caf::anon_send(worker_, redirect_atom::value, std::uint32_t{8},
+                 caf::actor_cast<caf::strong_actor_ptr>(other));
+  run();
+  ASSERT_THAT(first_.aborts, SizeIs(1));
+  EXPECT_EQ(first_.aborts[0].first, 1U);
+  ASSERT_THAT(second_.submits, SizeIs(1));
+  EXPECT_THAT(generated(second_.submits[0]), ElementsAre(5, 6));
+  const auto before = out_.size();
+  tell(scheduler_, {{.stream = 1, .tokens = {7}}});
+  EXPECT_EQ(out_.size(), before) << "the one before has nothing to say any more";
 }
 
 }  // namespace

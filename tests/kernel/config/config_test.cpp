@@ -234,6 +234,15 @@ TEST(Config, ChecksEndpointsThatNoParserSaw) {
             "server.listen: \"127.0.0.1:7410\" is no endpoint; expected tcp://address:port or ipc://path");
 }
 
+TEST(Config, KnowsWhichEndpointsOnlyThisMachineReaches) {
+  for (const char* local : {"ipc:///run/troupe", "tcp://127.0.0.1:7410", "tcp://127.8.8.8:*",
+                            "tcp://[::1]:7410", "tcp://localhost:7410"})
+    EXPECT_TRUE(config::is_local_endpoint(local)) << local;
+  for (const char* open : {"tcp://0.0.0.0:7410", "tcp://*:7410", "tcp://box:7410", "tcp://10.127.0.1:7410",
+                           "tcp://localhost.example.org:7410", "tcp://[::]:7410"})
+    EXPECT_FALSE(config::is_local_endpoint(open)) << open;
+}
+
 TEST(Config, ReadsSizesAndDurationsWithUnits) {
   EXPECT_EQ(config::parse_size("3KiB")->bytes, 3072u);
   EXPECT_EQ(config::parse_size("2 TiB")->bytes, std::uint64_t{2} << 40);

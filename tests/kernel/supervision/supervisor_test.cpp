@@ -278,4 +278,51 @@ TEST_F(Supervisor, StopsAheadOfWhatWaitsInAMailbox) {
   EXPECT_EQ(*reason, caf::exit_reason::user_shutdown);
 }
 
+TEST_F(Supervisor, TakesNewChildrenInTheirPlaceAndStopsThemInOrder) {
+  start({spec("a"), spec("z")});
+  events_.clear();
+  add_children(seen_->supervisor(), {spec("b"), spec("c")}, "z");
+  run();
+  EXPECT_THAT(events_, ElementsAre("start b", "start c"));
+  crash("c");
+  EXPECT_THAT(events_, ElementsAre("start b", "start c", "end c", "start c"));
+  events_.clear();
+  stop(caf::actor_cast<caf::strong_actor_ptr>(root_));
+  run();
+  EXPECT_THAT(events_, ElementsAre("end z", "end c", "end b", "end a"));
+}
+
+TEST_F(Supervisor, RemovesChildrenForGoodInTheOrderTold) {
+  start({spec("a"), spec("b"), spec("c"), spec("d")});
+  events_.clear();
+  remove_children(seen_->supervisor(), {"c", "nobody", "a"}, [this] { events_.push_back("gone"); });
+  run();
+  EXPECT_THAT(events_, ElementsAre("end c", "end a", "gone"));
+  EXPECT_EQ(seen_->find("a"), nullptr);
+  EXPECT_EQ(seen_->entries().size(), 2u);
+  crash("b");
+  EXPECT_NE(seen_->find("b"), nullptr) << "the others are watched as before";
+  add_children(seen_->supervisor(), {spec("a")}, "b");
+  run();
+  EXPECT_NE(seen_->find("a"), nullptr) << "the id is free again";
+}
+
+TEST_F(Supervisor, GoesOnWithoutAChildThatDoesNotLeave) {
+  auto lasting = spec("stubborn");
+  lasting.spawn = [](caf::actor_system& system) {
+    return caf::actor_cast<caf::strong_actor_ptr>(system.spawn(stubborn));
+  };
+  lasting.stop_grace = 2s;
+  start({spec("a"), lasting});
+  const auto who = caf::actor_cast<caf::actor>(seen_->find("stubborn"));
+  events_.clear();
+  remove_children(seen_->supervisor(), {"stubborn", "a"}, [this] { events_.push_back("gone"); });
+  run();
+  EXPECT_TRUE(events_.empty());
+  advance(3s);
+  EXPECT_THAT(events_, ElementsAre("end a", "gone"));
+  caf::anon_send(who, end_atom::value);
+  run();
+}
+
 }  // namespace

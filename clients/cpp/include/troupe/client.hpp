@@ -153,11 +153,17 @@ struct model_info {
   std::uint32_t context_tokens = 0;
   std::uint32_t vocabulary = 0;
   std::uint64_t parameters = 0;
-  std::string state;  // loading, ready, recovering
+  std::string state;  // loading, ready, recovering, closing, draining, drained, asleep
   std::uint32_t waiting = 0;
   std::uint32_t running = 0;
   std::uint64_t generated_tokens = 0;
-  std::uint64_t steps = 0;  // since start
+  std::uint64_t steps = 0;       // since start
+  std::uint64_t generation = 0;  // counts the committed changes of what is served under the name
+  std::string checkpoint;        // folder
+  double tokens_per_second = 0;  // generated, of the last second or so
+  std::uint64_t weight_bytes = 0;
+  std::uint32_t share_percent = 100;  // of new requests for the name
+  bool pinned = false;
 };
 struct cache_info {
   std::uint32_t blocks = 0;
@@ -170,6 +176,20 @@ struct restart_info {
   std::uint32_t restarts = 0;
   std::string last_reason;
 };
+// Where an operation stands, or how it ended.
+struct operation_info {
+  std::uint64_t operation = 0;
+  std::string model;
+  std::string verb;   // load, unload, swap, deploy, rollback, sleep, wake, pin, unpin, drain
+  std::string state;  // queued, staging, ...; at its end done, refused or undone
+  bool dry_run = false;
+  std::uint64_t begun_ms = 0;  // since 1970-01-01 UTC
+  double took_ms = 0;
+  std::uint64_t old_generation = 0;  // 0 = the name was not served
+  std::uint64_t new_generation = 0;
+  std::string reason;
+};
+
 struct server_status {
   std::string version;
   std::uint64_t uptime_ms = 0;
@@ -179,6 +199,7 @@ struct server_status {
   cache_info cache;
   std::vector<model_info> models;
   std::vector<restart_info> restarts;
+  std::vector<operation_info> operations;  // under way
 };
 
 // ---- how --------------------------------------------------------------------------------------------------
@@ -243,6 +264,7 @@ class connection {
 
  private:
   friend connection connect(const std::string& endpoint, const connect_options& options);
+  friend class operations;  // operations.hpp
   explicit connection(std::shared_ptr<link> l) : link_(std::move(l)) {}
   std::shared_ptr<link> link_;
 };

@@ -1,0 +1,3 @@
+/* not_finite_later: see mixtral_versions.cpp */
+extern const int troupe_test_version;
+const int troupe_test_version = 5;

@@ -1,0 +1,3 @@
+/* with_native_op: see mixtral_versions.cpp */
+extern const int troupe_test_version;
+const int troupe_test_version = 4;
