@@ -219,6 +219,44 @@ TEST_F(Executor, DoesNotTouchBlocksForAPlanFromBeforeARestartOfTheCacheManager) 
   EXPECT_EQ(answer->sequences()->size(), 0u);
 }
 
+// The next version continues behind a token that the one before still has on its way.
+TEST_F(Executor, CollectsWhatIsOnItsWayBeforeAnotherVersionRuns) {
+  auto options = w.make_executor_options();
+  test::recall_options device = w.device;
+  device.overlaps = true;
+  std::vector<std::vector<std::int32_t>> seen;
+  device.sees = [&](const ops::step_batch& batch) {
+    seen.emplace_back(batch.tokens.begin(), batch.tokens.end());
+  };
+  options.open_backend = [&](const ops::backend_options&) -> result<std::unique_ptr<ops::backend>> {
+    return std::make_unique<test::recall_backend>(device);
+  };
+  w.stop(caf::actor_cast<caf::actor>(executor));
+  executor = spawn_executor(w.system, options);
+  const auto pool = (*load(test::load_message()))->pool();
+  wire::LoadModelT other;
+  test::load_message()->UnPackTo(&other);
+  other.version = 1;
+  ASSERT_TRUE(load(message<wire::LoadModel>::pack(other)).has_value());
+
+  caf::scoped_actor self{w.system};
+  self->send(executor, message<wire::StepPlan>::pack(plan(pool)));
+  wire::StepPlanT next;
+  next.step = 2;
+  next.pool = pool;
+  next.version = 1;
+  next.decode = {1};
+  self->send(executor, message<wire::StepPlan>::pack(next));
+  w.run_all();
+  std::vector<std::int32_t> sampled;
+  for (int i = 0; i < 2; ++i)
+    self->receive(
+        [&](const message<wire::StepResult>& r) { sampled.push_back(r->sequences()->Get(0)->token()); },
+        caf::after(std::chrono::milliseconds(0)) >> [] {});
+  ASSERT_EQ(sampled.size(), 2u);
+  EXPECT_EQ(seen, (std::vector<std::vector<std::int32_t>>{{1, 2, 3}, {sampled[0]}}));
+}
+
 TEST_F(Executor, EndsWithTheErrorOfAFailedStep) {
   auto options = w.make_executor_options();
   test::recall_options broken = w.device;
