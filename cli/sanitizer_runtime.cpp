@@ -11,6 +11,7 @@
 #include <system_error>
 #include <vector>
 
+#include "kernel/base/argument_pointers.hpp"
 #include "sandbox/cell/sanitized.hpp"
 
 namespace troupe::cli {
@@ -59,10 +60,7 @@ result<void> restart_with_address_sanitizer(const std::string& file) {
   put_in_front("LD_PRELOAD", *runtime, ':');
   put_in_front("ASAN_OPTIONS", "detect_leaks=0", ':');
   auto words = own_arguments();
-  std::vector<char*> arguments;
-  for (auto& word : words) arguments.push_back(word.data());
-  arguments.push_back(nullptr);
-  ::execv("/proc/self/exe", arguments.data());
+  ::execv("/proc/self/exe", argument_pointers(words).data());
   return fail(error_code::internal, "{}: this command cannot be started anew with {}: {}", file, *runtime,
               std::generic_category().message(errno));
 }

@@ -115,7 +115,7 @@ std::string source_text(const Source& source, bool fold_layers) {
 
 std::string spelling_text(const Spelling& spelling, bool fold_layers) {
   const auto count = spelling.sources()->size();
-  const auto first = source_text(*spelling.sources()->Get(0), fold_layers);
+  auto first = source_text(*spelling.sources()->Get(0), fold_layers);
   if (spelling.combine() == Combine::single) return first;
   return fmt::format(
       "{} of {}: {}{}", name_of(spelling.combine()), count, first,

@@ -15,6 +15,7 @@
 #include <system_error>
 #include <thread>
 
+#include "kernel/base/argument_pointers.hpp"
 #include "kernel/base/limits.hpp"
 #include "sandbox/cell/sanitized.hpp"
 
@@ -109,13 +110,8 @@ class spawn_plan {
 
   result<pid_t> run(const fs::path& program, std::vector<std::string> words) {
     posix_spawn_file_actions_addclosefrom_np(&actions_, answer_descriptor + 1);
-    std::vector<char*> arguments;
-    for (auto& word : words) arguments.push_back(word.data());
-    arguments.push_back(nullptr);
     auto inherited = sanitizer_environment();
-    std::vector<char*> environment;
-    for (auto& word : inherited) environment.push_back(word.data());
-    environment.push_back(nullptr);
+    const auto arguments = argument_pointers(words), environment = argument_pointers(inherited);
     pid_t pid = -1;
     const int problem =
         posix_spawn(&pid, program.c_str(), &actions_, &attributes_, arguments.data(), environment.data());

@@ -29,10 +29,10 @@ namespace troupe::sandbox {
 
 namespace {
 
-constexpr std::size_t handler_stack_bytes = 256 * 1024;
+constexpr std::size_t handler_stack_bytes = std::size_t{256} << 10;
 constexpr std::size_t max_frames = 256;
-constexpr std::uintptr_t near_null = 64 * 1024;
-constexpr std::uintptr_t near_stack = 64 * 1024;
+constexpr std::uintptr_t near_null = std::uintptr_t{64} << 10;
+constexpr std::uintptr_t near_stack = std::uintptr_t{64} << 10;
 constexpr std::size_t little_memory = std::size_t{16} << 20;
 
 alignas(16) unsigned char handler_stack[handler_stack_bytes];

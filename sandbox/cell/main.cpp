@@ -97,6 +97,7 @@ class table_writer {
     for (const char* const* name = table.architectures; *name != nullptr; ++name)
       architectures.push_back(add(*name));
     std::vector<flatbuffers::Offset<wire::NativeOp>> native;
+    native.reserve(ops.size());
     for (const auto* op : ops) native.push_back(add(*op));
     const auto name = add(table.name), version = add(table.version), summary = add(table.summary);
     b_.Finish(wire::CreateModuleTable(b_, table.abi_major, table.abi_minor, name, version, summary,

@@ -21,7 +21,7 @@ void visit(json::value& config, const See& see, const std::string& path = {}) {
   std::vector<std::string> keys;
   for (const auto& member : config.get_object()) keys.emplace_back(member.key());
   for (const auto& key : keys) {
-    const std::string name = path.empty() ? key : path + "." + key;
+    const std::string name = path.empty() ? key : fmt::format("{}.{}", path, key);
     json::value& value = config.get_object().at(key);
     if (value.is_object())
       visit(value, see, name);

@@ -134,7 +134,7 @@ class watcher {
   bool listen(int wait_ms) {
     pollfd waiting = {is_open_ ? from_ : -1, POLLIN, 0};
     if (::poll(&waiting, 1, wait_ms) <= 0) return false;
-    std::array<char, 16 * 1024> piece;
+    std::array<char, std::size_t{16} << 10> piece;
     const ssize_t n = ::read(from_, piece.data(), piece.size());
     is_open_ = n > 0 || (n < 0 && errno == EINTR);
     if (n <= 0) return is_open_;

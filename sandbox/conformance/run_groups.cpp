@@ -2,8 +2,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
-#include <cstring>
 #include <map>
 #include <memory>
 
@@ -113,7 +113,7 @@ std::string difference(const rows& expected, const rows& found) {
     return fmt::format("expected logits behind {} tokens, found {}", expected.size(), found.size());
   for (std::size_t i = 0; i < expected.size(); ++i)
     for (std::size_t j = 0; j < expected[i].size(); ++j)
-      if (std::memcmp(&expected[i][j], &found[i][j], sizeof(float)) != 0)
+      if (std::bit_cast<std::uint32_t>(expected[i][j]) != std::bit_cast<std::uint32_t>(found[i][j]))
         return fmt::format("position {}, token {}: expected the logit {}, bit for bit, found {}", i, j,
                            expected[i][j], found[i][j]);
   return {};

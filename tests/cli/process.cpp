@@ -14,6 +14,8 @@
 #include <iterator>
 #include <thread>
 
+#include "kernel/base/argument_pointers.hpp"
+
 namespace troupe::testing {
 namespace {
 
@@ -29,13 +31,11 @@ void close_all(std::initializer_list<int> descriptors) {
 }
 
 // In the child: never returns.
-[[noreturn]] void become(const std::vector<std::string>& command, const environment& extra) {
+[[noreturn]] void become(std::vector<std::string> command, const environment& extra) {
   ::signal(SIGHUP, SIG_DFL);  // whatever nohup has made of it
   for (const auto& [name, value] : extra)
     value.empty() ? ::unsetenv(name.c_str()) : ::setenv(name.c_str(), value.c_str(), 1);
-  std::vector<char*> words;
-  for (const std::string& word : command) words.push_back(const_cast<char*>(word.c_str()));
-  words.push_back(nullptr);
+  const auto words = argument_pointers(command);
   ::execv(words[0], words.data());
   ::_exit(127);
 }

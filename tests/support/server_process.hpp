@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernel/base/argument_pointers.hpp"
 #include "tests/support/temp_folder.hpp"
 
 extern char** environ;
@@ -88,9 +89,7 @@ class server_process {
   std::string ready_file() const { return (folder_.path() / "ready").string(); }
 
   void start(std::vector<std::string>& words) {
-    std::vector<char*> argv;
-    for (auto& word : words) argv.push_back(word.data());
-    argv.push_back(nullptr);
+    const auto argv = argument_pointers(words);
     const std::string log_file = (folder_.path() / "log").string();
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Union
 
@@ -45,6 +46,34 @@ Prompt = Union[str, Sequence[int], Sequence[Mapping[str, str]]]
 
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
 
+# Whole numbers and the bits that the schema gives them.
+_UNSIGNED = {"seed": 64, "top_k": 32, "max_tokens": 32, "min_tokens": 32, "n": 32, "top_logprobs": 32, "deadline_ms": 32}
+_SIGNED = {"prompt_logprobs": 32}
+
+
+def _whole(name: str, value: object, low: int, high: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or not low <= number <= high:
+        raise ValueError(f"{name} is {value!r}: expected a whole number from {low} to {high}")
+    return number
+
+
+def _check_numbers(options: Mapping[str, object]) -> None:
+    """What does not fit into its field could not be sent."""
+    for name, bits in _UNSIGNED.items():
+        if options.get(name) is not None:
+            _whole(name, options[name], 0, 2**bits - 1)
+    for name, bits in _SIGNED.items():
+        if options.get(name) is not None:
+            _whole(name, options[name], -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+def _token(value: object) -> int:
+    return _whole("a token id", value, -(2**31), 2**31 - 1)
+
 
 def _camel(name: str) -> str:
     head, *rest = name.split("_")
@@ -67,7 +96,10 @@ def prompt_of(value: Prompt, options: Mapping[str, object]) -> tuple[int, object
     items = list(value)
     if items and isinstance(items[0], Mapping):
         messages = []
-        for item in items:
+        for number, item in enumerate(items):
+            for key in ("role", "content"):
+                if not isinstance(item.get(key), str):
+                    raise ValueError(f"message {number}: {key!r} is {item.get(key)!r}: expected a text")
             message = ChatMessageT()
             _assign(message, {"role": item["role"], "content": item["content"]})
             messages.append(message)
@@ -75,7 +107,7 @@ def prompt_of(value: Prompt, options: Mapping[str, object]) -> tuple[int, object
         _assign(table, {"messages": messages, "add_generation_prompt": options.get("add_generation_prompt", True)})
         return PromptType.ChatPrompt, table
     table = TokenPromptT()
-    _assign(table, {"ids": [int(i) for i in items]})
+    _assign(table, {"ids": [_token(i) for i in items]})
     return PromptType.TokenPrompt, table
 
 
@@ -89,12 +121,12 @@ def sampling_of(options: Mapping[str, object]) -> SamplingT | None:
     table = SamplingT()
     _assign(table, given)
     if seed is not None:
-        _assign(table, {"seed": int(seed), "has_seed": True})
+        _assign(table, {"seed": seed, "has_seed": True})
     if bias:
         entries = []
         for token, value in bias.items():
             entry = LogitBiasT()
-            _assign(entry, {"token": int(token), "bias": float(value)})
+            _assign(entry, {"token": _token(int(token)), "bias": float(value)})
             entries.append(entry)
         _assign(table, {"logit_bias": entries})
     return table
@@ -108,7 +140,7 @@ def stop_of(options: Mapping[str, object]) -> StopConditionsT:
         {
             "max_tokens": options.get("max_tokens"),
             "min_tokens": options.get("min_tokens"),
-            "token_ids": list(options.get("stop_token_ids") or []) or None,
+            "token_ids": [_token(i) for i in options.get("stop_token_ids") or []] or None,
             "strings": [strings] if isinstance(strings, str) else list(strings) or None,
             "ignore_eos": options.get("ignore_eos"),
             "include_stop_string": options.get("include_stop_string"),
@@ -118,6 +150,7 @@ def stop_of(options: Mapping[str, object]) -> StopConditionsT:
 
 
 def generate(model: str, prompt: Prompt, options: Mapping[str, object]) -> tuple[int, GenerateT]:
+    _check_numbers(options)
     table = GenerateT()
     kind, body = prompt_of(prompt, options)
     _assign(table, {"model": model, "prompt_type": kind, "prompt": body, "stop": stop_of(options)})

@@ -29,8 +29,6 @@ namespace {
 
 using ::testing::Contains;
 using ::testing::HasSubstr;
-using ::testing::Key;
-using ::testing::Pair;
 
 // What the actors behind the gateway have been told.
 class stage_log {

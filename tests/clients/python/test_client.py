@@ -155,6 +155,23 @@ class ClientTest(unittest.TestCase):
             with self.assertRaisesRegex(TypeError, "temprature"):
                 client.generate("x", temprature=1)
 
+    def test_refuses_what_cannot_be_sent_and_says_which_it_is(self):
+        wrong = {
+            "seed is -1": {"seed": -1},
+            f"seed is {2**64}": {"seed": 2**64},
+            "seed is 1.5": {"seed": 1.5},
+            "max_tokens is -1": {"max_tokens": -1},
+            "prompt_logprobs is 'x'": {"prompt_logprobs": "x"},
+            "a token id is 4294967296": {"stop_token_ids": [2**32]},
+            "message 1: 'content' is None": {"prompt": [{"role": "user", "content": "x"}, {"role": "user"}]},
+        }
+        with ScriptedServer(lambda r: [final(r.id)]) as server, Client(server.endpoint, timeout=5) as client:
+            for text, options in wrong.items():
+                with self.subTest(text), self.assertRaisesRegex(ValueError, text):
+                    client.generate(**{"prompt": "x", **options})
+            client.complete("hello", max_tokens=1)
+            self.assertEqual(len(server.requests), 1)
+
     def test_keeps_streams_apart(self):
         held = []
 
