@@ -101,11 +101,14 @@ class reader {
 
 class Live : public testing::Test {
  protected:
-  Live()
-      : running([this](server_options& o) {
+  Live() : Live([](server_options&) {}) {}
+  template <class Change>
+  explicit Live(Change change)
+      : running([&](server_options& o) {
           o.config.models = {{.name = "fox", .path = demo_model}};
           o.config.server.state = scratch.path() / "state";
           o.config.modules.trusted = trust_file(scratch.path());
+          change(o);
         }),
         connection(running.connect()),
         server(running.connect()) {}

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "cli/check/goldens.hpp"
-#include "ops/device/open_backend.hpp"
+#include "tests/support/cuda_device.hpp"
 #include "tests/support/demo_server.hpp"
 
 namespace troupe::test {
@@ -18,18 +18,10 @@ namespace {
 using tokens = std::vector<std::int32_t>;
 constexpr std::size_t path_tokens = 16;
 
-// Why there is no device; empty = there is one.
-std::string no_device() {
-  const auto library = config::install_at(TROUPE_BINARY_DIR).backend("cuda");
-  const auto opened = ops::open_backend(library, {1, false, 1, 1 << 16});
-  return opened ? "" : opened.error().text;
-}
-
 class CudaServe : public testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
-    static const std::string missing = no_device();
-    if (!missing.empty()) GTEST_SKIP() << missing;
+    if (!no_cuda_device().empty()) GTEST_SKIP() << no_cuda_device();
     const std::string folder = TROUPE_SOURCE_DIR "/tests/golden/" + std::string(GetParam());
     auto read = check::read_prompts(folder);
     ASSERT_TRUE(read) << read.error().text;
