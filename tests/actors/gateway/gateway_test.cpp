@@ -27,7 +27,6 @@
 namespace troupe::gateway::testing {
 namespace {
 
-using ::testing::Contains;
 using ::testing::HasSubstr;
 
 // What the actors behind the gateway have been told.
