@@ -49,6 +49,9 @@ function(troupe_test name)
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()
+  if(TROUPE_SANITIZE)
+    math(EXPR ARG_TIMEOUT "4 * ${ARG_TIMEOUT}")
+  endif()
   gtest_discover_tests(test_${name}
     TEST_PREFIX "${name}."
     DISCOVERY_TIMEOUT 60

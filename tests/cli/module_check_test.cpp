@@ -12,7 +12,6 @@ namespace troupe::testing {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 class SanitizedModule : public ::testing::Test {
  protected:

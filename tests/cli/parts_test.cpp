@@ -26,7 +26,6 @@ namespace troupe::cli {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 TEST(Output, TableAlignsNumbersRightAndCountsCharactersNotBytes) {
   EXPECT_EQ(table({{"A", "N"}, {"é", "5"}, {"xy", "1234"}}), "A   N\né      5\nxy  1234\n");

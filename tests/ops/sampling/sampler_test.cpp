@@ -14,7 +14,6 @@ namespace troupe::ops {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::UnorderedElementsAre;
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
