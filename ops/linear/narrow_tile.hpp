@@ -4,8 +4,8 @@
 //   another order within each 64 of a row (`permuted`, warp_multiply.cuh); c: f32, or, for the gated form,
 //   act(x · gateᵀ) * (x · upᵀ) as bf16, permuted again.
 //
-// A block makes 128 rows of weights (gated: 64 of each matrix) by 8, 16, 32, 64 or 128 columns: a warp has the copy engine fetch 128
-// numbers of k at a time, some stages ahead and before the inputs are there, two warpgroups multiply. Linear maps of too few rows to
+// A block makes 128 rows of weights (gated: 64 of each matrix) by 8, 16, 24, 32, 64 or 128 columns: a warp has the copy engine fetch 128
+// numbers of k at a time, some stages ahead (of linear maps before the inputs are there), two warpgroups multiply. Linear maps of too few rows to
 // occupy the device are cut along k: a cluster of blocks shares them and adds its sums in the order of its blocks. Where is cut follows from the
 // maps alone (for groups the caller says it), and a column's numbers depend on that column of x alone.
 #pragma once
