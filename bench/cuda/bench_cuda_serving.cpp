@@ -53,11 +53,12 @@ double bytes_for(const std::string& name, const workload& work) {
   const auto has = [&](const char* part) { return name.find(part) != name.npos; };
   if (has("gate_up")) return work.experts * 2 / 3;
   if (has("down<")) return work.experts / 3;
-  if (has("tile_form)1") || has("wide_form)0")) return work.experts * 2 / 3;
-  if (has("tile_form)2")) return work.experts / 3;
+  if (has("tile_form)1") || has("wide_form)0") || has("narrow_form)1")) return work.experts * 2 / 3;
+  if (has("tile_form)2") || has("narrow_form)2")) return work.experts / 3;
   if (has("attend")) return work.cache;
   if (has("scan") || has("convolve")) return work.state;
-  if (has("few_rows_of") || has("nvjet") || has("gemm") || has("linear")) return work.linear;
+  if (has("few_rows_of") || has("narrow_form)0") || has("nvjet") || has("gemm") || has("linear"))
+    return work.linear;
   return 0;
 }
 
@@ -88,7 +89,7 @@ void print_profile(const std::string& what, const std::vector<activity>& seen, s
       "GB; {:.2f} Top\n",
       what, work.experts / 1e9, work.linear / 1e9, work.cache / 1e9, work.state / 1e9, work.other / 1e9,
       work.operations / 1e12);
-  for (std::size_t i = 0; i < order.size() && i < 9; ++i) {
+  for (std::size_t i = 0; i < order.size() && i < 16; ++i) {
     const auto& [name, one] = order[i];
     const double bytes = bytes_for(name, work);
     fmt::print("  {:<56} {:>9.1f} us {:>5.1f} %  {:>5.1f} launches{}\n", name, one.seconds * 1e6,

@@ -90,12 +90,17 @@ class layer {
     norm_ = take<float>(s_.width);
     std::vector<const void*> planes[3];
     std::vector<const float*> scales;
-    for (auto& list : planes)
-      for (std::size_t e = 0; e < s_.experts; ++e)
-        list.push_back(take<char>(s_.width * s_.hidden * (int8_ ? 1 : 2)));
+    const std::size_t stride = s_.width * s_.hidden * (int8_ ? 1 : 2);
+    for (auto& list : planes) {
+      auto* stack = take<char>(s_.experts * stride);
+      for (std::size_t e = 0; e < s_.experts; ++e) list.push_back(stack + e * stride);
+    }
     for (std::size_t e = 0; e < s_.experts; ++e) scales.push_back(take<float>(std::max(s_.width, s_.hidden)));
     mlp_ = {put(planes[0]), put(planes[1]), put(planes[2])};
     if (int8_) mlp_.gate_scales = mlp_.up_scales = mlp_.down_scales = put(scales);
+    mlp_.gate_stack = {planes[0][0], stride};
+    mlp_.up_stack = {planes[1][0], stride};
+    mlp_.down_stack = {planes[2][0], stride};
     mlp_.experts = s_.experts;
     mlp_.hidden = s_.hidden;
   }

@@ -12,13 +12,14 @@
 #include <functional>
 #include <memory>
 #include <random>
+#include <string_view>
 #include <vector>
 
 #include "bench/ops/bench_cuda_layer.hpp"
+#include "bench/ops/bench_cuda_linear.hpp"
 #include "bench/ops/cuda_timing.hpp"
 #include "ops/attention/attention_cuda.hpp"
 #include "ops/backends/cuda/gemm.hpp"
-#include "ops/linear/linear_cuda.hpp"
 #include "ops/moe/experts_cuda.hpp"
 
 namespace {
@@ -36,12 +37,15 @@ void bench_experts(const mixture& m, bool int8, const device_limits& limits) {
   std::vector<const void*> planes[3];
   std::vector<const float*> scales[3];
   const std::size_t numbers = m.width * m.hidden;
-  for (int i = 0; i < 3; ++i)
+  char* stacks[3];
+  const std::size_t stride = numbers * (int8 ? 1 : 2);
+  for (int i = 0; i < 3; ++i) {
+    stacks[i] = take<char>(m.experts * stride);
     for (std::size_t e = 0; e < m.experts; ++e) {
-      planes[i].push_back(int8 ? static_cast<void*>(take<std::int8_t>(numbers))
-                               : take<__nv_bfloat16>(numbers));
+      planes[i].push_back(stacks[i] + e * stride);
       scales[i].push_back(take<float>(std::max(m.width, m.hidden)));
     }
+  }
   device_experts mlp{put(planes[0]), put(planes[1]), put(planes[2])};
   if (int8) {
     mlp.gate_scales = put(scales[0]);
@@ -50,6 +54,9 @@ void bench_experts(const mixture& m, bool int8, const device_limits& limits) {
   }
   mlp.experts = m.experts;
   mlp.hidden = m.hidden;
+  mlp.gate_stack = {stacks[0], stride};
+  mlp.up_stack = {stacks[1], stride};
+  mlp.down_stack = {stacks[2], stride};
   for (const std::size_t rows : {1u, 2u, 4u, 8u, 16u, 32u, 64u, 128u, 256u, 512u, 1024u, 2048u, 8192u}) {
     std::mt19937 random(1);
     std::vector<std::vector<std::int32_t>> lists;
@@ -74,8 +81,9 @@ void bench_experts(const mixture& m, bool int8, const device_limits& limits) {
     auto* w = take<float>(rows * m.top_k);
     const std::size_t usual = mlp.wide_from;
     mlp.wide_from = 1;
-    auto* workspace = take<char>(experts_workspace(rows, m.width, m.top_k, mlp), false);
+    const std::size_t of_wide = experts_workspace(rows, m.width, m.top_k, mlp);
     mlp.wide_from = usual;
+    auto* workspace = take<char>(std::max(of_wide, experts_workspace(rows, m.width, m.top_k, mlp)), false);
     for (const bool wide : {false, true}) {
       const bool both = rows >= 128 && rows <= 1024;
       if (!both && wide) continue;
@@ -98,42 +106,7 @@ void bench_experts(const mixture& m, bool int8, const device_limits& limits) {
       cudaFree(p);
     for (auto* p : choices) cudaFree(p);
   }
-  for (auto& list : planes)
-    for (const void* p : list) cudaFree(const_cast<void*>(p));
-}
-
-void bench_linear(cuda::gemm& library, const device_limits& limits) {
-  constexpr std::size_t n = 4096, m = 4096, copies = 6;
-  std::vector<__nv_bfloat16*> weights;
-  for (std::size_t i = 0; i < copies; ++i) weights.push_back(take<__nv_bfloat16>(n * m));
-  for (const std::size_t rows : {1u, 4u, 8u, 16u, 32u, 64u, 256u, 1024u, 4096u}) {
-    auto* x = take<float>(rows * n);
-    auto* half = take<__nv_bfloat16>(rows * n);
-    auto* y = take<float>(rows * m, false);
-    const auto map = [&](int i) {
-      return device_linear{
-          {weights[static_cast<std::size_t>(i) % copies], nullptr, m, n}, nullptr, {y, rows, m}};
-    };
-    const auto tell = [&](const char* how, double s) {
-      char text[80];
-      std::snprintf(text, sizeof text, "linear 4096 x 4096 %s, %zu rows", how, rows);
-      row(text, s, 2.0 * n * m, 2.0 * static_cast<double>(rows) * n * m);
-    };
-    if (rows <= few_rows)
-      tell("few", time_of([&](int i) {
-             const device_linear one[] = {map(i)};
-             linear_few_cuda(on, {x, rows, n}, one, limits);
-           }));
-    tell("tiles", time_of([&](int i) { linear_tiles_cuda(on, {half, rows, n}, map(i), limits); }));
-    tell("cuBLASLt", time_of([&](int i) {
-           if (auto done = library.multiply(on, {y, rows, m}, {half, rows, n}, map(i).weight); !done)
-             std::fprintf(stderr, "%s\n", done.error().text.c_str());
-         }));
-    cudaFree(x);
-    cudaFree(half);
-    cudaFree(y);
-  }
-  for (auto* p : weights) cudaFree(p);
+  for (char* p : stacks) cudaFree(p);
 }
 
 // 32 query heads, 8 key/value heads of 128.
@@ -199,7 +172,11 @@ void bench_attention(const device_limits& limits) {
 
 }  // namespace
 
-int main() {
+// Arguments: which tables (linear, joined, layers, experts-bf16, experts-int8, attention); none = all.
+int main(int argc, char** argv) {
+  const auto wanted = [&](std::string_view name) {
+    return argc < 2 || std::find(argv + 1, argv + argc, name) != argv + argc;
+  };
   cudaDeviceProp device = {};
   check(cudaGetDeviceProperties(&device, 0), "no CUDA device");
   const device_limits limits{device.multiProcessorCount, device.sharedMemPerBlockOptin};
@@ -235,12 +212,15 @@ int main() {
     cudaFree(c);
   }
   std::printf("%s: R %.2f TB/s, G %.0f TFLOP/s\n", device.name, reads / 1e12, operations / 1e12);
-  bench_linear(**library, limits);
-  for (const bool int8 : {false, true}) bench_layers(**library, limits, int8);
+  if (wanted("linear")) bench_linear(**library, limits);
+  if (wanted("joined")) bench_joined(limits);
+  if (wanted("layers"))
+    for (const bool int8 : {false, true}) bench_layers(**library, limits, int8);
   const mixture mixtral{"mixtral", 8, 2, 4096, 14336}, dbrx{"dbrx", 16, 4, 6144, 10752},
       jamba{"jamba", 16, 2, 4096, 14336};
   for (const bool int8 : {false, true})
-    for (const auto& one : {mixtral, dbrx, jamba}) bench_experts(one, int8, limits);
-  bench_attention(limits);
+    for (const auto& one : {mixtral, dbrx, jamba})
+      if (wanted(int8 ? "experts-int8" : "experts-bf16")) bench_experts(one, int8, limits);
+  if (wanted("attention")) bench_attention(limits);
   return 0;
 }

@@ -29,22 +29,37 @@ inline bool launches_overlap() {
   return overlap;
 }
 
+// `cluster`: so many blocks side by side are on the device together and reach each other's shared memory (9.0).
 template <class... Parameters, class... Arguments>
-void launch_behind(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared,
-                   cudaStream_t stream, Arguments&&... arguments) {
+void launch_clusters_behind(unsigned cluster, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+                            std::size_t shared, cudaStream_t stream, Arguments&&... arguments) {
   if (shared > (std::size_t{32} << 10))  // with what a kernel has of its own it may pass 48 KiB
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
-  cudaLaunchAttribute behind = {};
-  behind.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  behind.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2] = {};
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = block;
   config.dynamicSmemBytes = shared;
   config.stream = stream;
-  config.attrs = &behind;
-  config.numAttrs = launches_overlap() ? 1 : 0;
+  config.attrs = attributes;
+  if (launches_overlap()) {
+    auto& behind = attributes[config.numAttrs++];
+    behind.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    behind.val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (cluster > 1) {
+    auto& together = attributes[config.numAttrs++];
+    together.id = cudaLaunchAttributeClusterDimension;
+    together.val.clusterDim.x = cluster;
+    together.val.clusterDim.y = together.val.clusterDim.z = 1;
+  }
   cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(std::forward<Arguments>(arguments))...);
+}
+
+template <class... Parameters, class... Arguments>
+void launch_behind(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared,
+                   cudaStream_t stream, Arguments&&... arguments) {
+  launch_clusters_behind(1, kernel, grid, block, shared, stream, std::forward<Arguments>(arguments)...);
 }
 
 }  // namespace troupe::ops::cuda

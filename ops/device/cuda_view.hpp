@@ -37,6 +37,12 @@ struct device_matrix {
   bool int8() const { return scales != nullptr; }
 };
 
+// Matrices of one size behind each other in memory: plane i begins at data + i · stride bytes. Null = they are anywhere.
+struct device_stack {
+  const void* data = nullptr;  // aligned to 16 bytes
+  std::size_t stride = 0;      // a multiple of 16
+};
+
 // Of the device at hand; read once.
 struct device_limits {
   int processors = 0;            // multiprocessors

@@ -1,6 +1,7 @@
 #include "ops/device/cuda_launch.cuh"
 #include "ops/linear/linear_cuda.hpp"
 #include "ops/linear/matmul_tile.cuh"
+#include "ops/linear/narrow_tile.hpp"
 #include "ops/linear/stored.cuh"
 #include "ops/linear/wide_tile.hpp"
 
@@ -93,23 +94,47 @@ void launch_few(cudaStream_t stream, const part_list& list, device_inputs x, uns
   go(few_rows_of<Numbers, Aligned, 4>, 4);
 }
 
-constexpr unsigned exact_threads = 256;
+constexpr unsigned exact_threads = 512;
 constexpr unsigned exact_columns = 8;
 
-// A block for each row of x and eight columns of y.
+// A block for each row of x and eight columns of y: a thread takes `Own` fours of n, a part of them at a time, whatever the company. Weights
+// are on their way before x is there.
+template <int Own>
 __global__ void __launch_bounds__(exact_threads)
-    exact(const float* x, const __nv_bfloat16* w, const float* bias, float* y, unsigned n, unsigned m) {
+    exact_fours(const float* x, const __nv_bfloat16* w, const float* bias, float* y, unsigned n, unsigned m) {
   __shared__ float of_warps[exact_threads / cuda::warp_size][exact_columns];
-  cuda::wait_for_inputs();
   const unsigned first = blockIdx.y * exact_columns, lane = threadIdx.x % cuda::warp_size;
+  uint2 weights[Own][exact_columns];
+  const auto fetch = [&](unsigned base) {
+#pragma unroll
+    for (int k = 0; k < Own; ++k) {
+      const unsigned i = base + (k * exact_threads + threadIdx.x) * 4;
+#pragma unroll
+      for (unsigned e = 0; e < exact_columns; ++e)
+        weights[k][e] = i < n && first + e < m
+                            ? __ldg(reinterpret_cast<const uint2*>(w + std::size_t{first + e} * n + i))
+                            : uint2{0, 0};
+    }
+  };
+  fetch(0);
+  cuda::wait_for_inputs();
   const float* from = x + std::size_t{blockIdx.x} * n;
   float sums[exact_columns] = {};
-#pragma unroll 4
-  for (unsigned i = threadIdx.x; i < n; i += exact_threads) {
-    const float value = from[i];
+  for (unsigned base = 0; base < n; base += Own * exact_threads * 4) {
+    if (base != 0) fetch(base);
 #pragma unroll
-    for (unsigned e = 0; e < exact_columns; ++e)
-      if (first + e < m) sums[e] = fmaf(value, __bfloat162float(w[std::size_t{first + e} * n + i]), sums[e]);
+    for (int k = 0; k < Own; ++k) {
+      const unsigned i = base + (k * exact_threads + threadIdx.x) * 4;
+      const float4 v = i < n ? *reinterpret_cast<const float4*>(from + i) : float4{0, 0, 0, 0};
+#pragma unroll
+      for (unsigned e = 0; e < exact_columns; ++e) {
+        const uint2 by = weights[k][e];
+        sums[e] = fmaf(v.x, cuda::low_bf16(by.x), sums[e]);
+        sums[e] = fmaf(v.y, cuda::high_bf16(by.x), sums[e]);
+        sums[e] = fmaf(v.z, cuda::low_bf16(by.y), sums[e]);
+        sums[e] = fmaf(v.w, cuda::high_bf16(by.y), sums[e]);
+      }
+    }
   }
 #pragma unroll
   for (unsigned e = 0; e < exact_columns; ++e) {
@@ -120,8 +145,24 @@ __global__ void __launch_bounds__(exact_threads)
   const unsigned e = threadIdx.x;
   if (e >= exact_columns || first + e >= m) return;
   float sum = 0;
+#pragma unroll
   for (unsigned i = 0; i < exact_threads / cuda::warp_size; ++i) sum += of_warps[i][e];
   y[std::size_t{blockIdx.x} * m + first + e] = bias == nullptr ? sum : sum + bias[first + e];
+}
+
+// The same number by number, for n that is no multiple of four.
+__global__ void __launch_bounds__(exact_threads)
+    exact(const float* x, const __nv_bfloat16* w, const float* bias, float* y, unsigned n, unsigned m) {
+  __shared__ float shared[cuda::warp_size];
+  cuda::wait_for_inputs();
+  const float* from = x + std::size_t{blockIdx.x} * n;
+  const __nv_bfloat16* row = w + std::size_t{blockIdx.y} * n;
+  float sum = 0;
+  for (unsigned i = threadIdx.x; i < n; i += exact_threads)
+    sum = fmaf(from[i], __bfloat162float(row[i]), sum);
+  sum = cuda::block_sum(sum, shared);
+  if (threadIdx.x == 0)
+    y[std::size_t{blockIdx.x} * m + blockIdx.y] = bias == nullptr ? sum : sum + bias[blockIdx.y];
 }
 
 __global__ void round_each(__nv_bfloat16* y, const float* x, std::size_t count) {
@@ -182,9 +223,16 @@ void linear_few_cuda(cudaStream_t stream, device_inputs x, std::span<const devic
 void linear_exact_cuda(cudaStream_t stream, device_inputs x, const device_linear& map) {
   if (x.rows == 0) return;
   const auto n = static_cast<unsigned>(x.width), m = static_cast<unsigned>(map.weight.rows);
-  const dim3 grid(static_cast<unsigned>(x.rows), (m + exact_columns - 1) / exact_columns);
-  cuda::launch_behind(exact, grid, exact_threads, 0, stream, x.data,
-                      static_cast<const __nv_bfloat16*>(map.weight.data), map.bias, map.y.data, n, m);
+  const auto go = [&](auto kernel, unsigned columns) {
+    cuda::launch_behind(kernel, dim3(static_cast<unsigned>(x.rows), columns), exact_threads, 0, stream,
+                        x.data, static_cast<const __nv_bfloat16*>(map.weight.data), map.bias, map.y.data, n,
+                        m);
+  };
+  const unsigned eights = (m + exact_columns - 1) / exact_columns;
+  if (n % 4 != 0) return go(exact, m);
+  if (n <= exact_threads * 4) return go(exact_fours<1>, eights);
+  if (n <= exact_threads * 8) return go(exact_fours<2>, eights);
+  go(exact_fours<3>, eights);
 }
 
 void to_bf16_cuda(cudaStream_t stream, __nv_bfloat16* y, device_inputs x, bool for_int8) {
@@ -218,6 +266,16 @@ void linear_tiles_cuda(cudaStream_t stream, device_rows<const __nv_bfloat16> x, 
   job.columns = static_cast<unsigned>(x.rows);
   cuda::launch_tiles<cuda::tile_form::plain>(stream, job, 1, x.rows, limits);
   if (map.bias != nullptr) add_bias_cuda(stream, map.y, map.bias);
+}
+
+bool linear_joined_serves(std::size_t rows, std::size_t columns) {
+  return rows <= joined_rows && cuda::narrow_tiles_serve(columns);
+}
+
+void linear_joined_cuda(cudaStream_t stream, device_rows<const __nv_bfloat16> x,
+                        std::span<const device_linear> maps, const device_limits& limits) {
+  if (cuda::launch_narrow(stream, x, maps, limits)) return;
+  for (const auto& one : maps) linear_tiles_cuda(stream, x, one, limits);
 }
 
 void add_bias_cuda(cudaStream_t stream, device_floats y, const float* bias) {

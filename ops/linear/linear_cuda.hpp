@@ -1,10 +1,12 @@
 // linear on a CUDA device; see linear.hpp. y [T, M] = bf16(x) [T, N] · wᵀ + bias, accumulated in f32.
 //
-// Three versions; which one runs depends on T and the shapes alone:
+// Four versions; which one runs depends on T and the shapes alone:
 //   linear_few    T <= few_rows: each weight is read once, past the cache, for all rows. A row's result depends on x's row and
 //                 w's row alone.
 //   linear_tiles  tensor cores (mma.sync, compute capability 8.0 and later), sums in ascending n: a row's result depends
 //                 on x's row and w's row alone. Needs N to be a multiple of 8 (bf16) or 64 (int8).
+//   linear_joined int8 alone, Hopper's warpgroups, up to joined_rows rows of all maps in one launch; a row's result depends on x's
+//                 row and the maps alone. Needs N to be a multiple of 64.
 //   cuBLASLt      ops/backends/cuda/gemm.hpp: the order of sums is the library's and may change with T.
 #pragma once
 
@@ -38,6 +40,12 @@ void to_bf16_cuda(cudaStream_t stream, __nv_bfloat16* y, device_inputs x, bool f
 void linear_tiles_cuda(cudaStream_t stream, device_rows<const __nv_bfloat16> x, const device_linear& map,
                        const device_limits& limits);
 bool linear_tiles_fit(const device_matrix& weight);
+
+// At most linear_parts int8 maps; x as linear_tiles_cuda wants it, at most joined_rows rows.
+constexpr std::size_t joined_rows = 128;
+bool linear_joined_serves(std::size_t rows, std::size_t columns);
+void linear_joined_cuda(cudaStream_t stream, device_rows<const __nv_bfloat16> x,
+                        std::span<const device_linear> maps, const device_limits& limits);
 
 // y += bias, row by row: behind a version that does not add it itself.
 void add_bias_cuda(cudaStream_t stream, device_floats y, const float* bias);

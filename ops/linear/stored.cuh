@@ -39,10 +39,10 @@ struct int8_numbers {
 
 // `Rows` rows of n numbers on their way from memory, and behind them those that come next: each lane has some loads ahead of their use.
 // Lane l takes loads l, l + 32, ... of each row, whatever the company. n is a multiple of Numbers::step if Aligned.
-template <class Numbers, bool Aligned, int Rows>
+template <class Numbers, bool Aligned, int Rows, int Depth = 8>
 struct weight_stream {
   static constexpr int step = Numbers::step;
-  static constexpr int depth = 8;  // loads ahead for each row
+  static constexpr int depth = Depth;  // loads ahead for each row, at most 16
   static constexpr unsigned turn = warp_size * step * depth;
 
   const char *w[Rows], *next[Rows];  // null = none
@@ -126,7 +126,7 @@ struct weight_stream {
 // Numbers of x that a block stages at a time for `rows` rows of n: all of them, if two blocks then share a processor; else a multiple
 // of every stream's turn.
 inline unsigned chunk_numbers(std::size_t n, int rows) {
-  constexpr std::size_t turn = 4096, most = (std::size_t{96} << 10) / sizeof(__nv_bfloat16);
+  constexpr std::size_t turn = 8192, most = (std::size_t{96} << 10) / sizeof(__nv_bfloat16);
   const std::size_t whole = (n + 15) / 16 * 16, part = most / rows / turn * turn;
   return static_cast<unsigned>(whole <= most / rows ? whole : part);
 }

@@ -75,6 +75,16 @@ bool make_map(CUtensorMap& map, const void* data, bool int8, std::size_t rows, s
                   CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
+bool make_plane_map(CUtensorMap& map, const void* data, std::size_t rows, std::size_t columns,
+                    std::size_t planes, std::size_t stride, unsigned box_rows) {
+  const cuuint64_t sizes[] = {columns, rows, planes}, strides[] = {columns, stride};
+  const cuuint32_t box[] = {128, box_rows, 1}, steps[] = {1, 1, 1};
+  return encode() != nullptr &&
+         encode()(&map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 3, const_cast<void*>(data), sizes, strides, box, steps,
+                  CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+}
+
 void place_maps(cudaStream_t stream, CUtensorMap* to, const CUtensorMap& model, const void* const* planes,
                 const void* const* up_planes, unsigned count) {
   launch_behind(copy_maps, (2 * count + 127) / 128, 128, 0, stream, to, model, planes, up_planes, count);

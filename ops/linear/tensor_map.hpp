@@ -16,6 +16,10 @@ bool warpgroups_serve();
 bool make_map(CUtensorMap& map, const void* data, bool int8, std::size_t rows, std::size_t columns,
               unsigned box_rows);
 
+// Boxes of 128 columns by `box_rows` of int8 planes [rows, columns], `stride` bytes apart, with the 128-byte swizzle.
+bool make_plane_map(CUtensorMap& map, const void* data, std::size_t rows, std::size_t columns,
+                    std::size_t planes, std::size_t stride, unsigned box_rows);
+
 // On the device: to[i] = `model` for planes[i], then, if there are any, for the up_planes; `count` of each. All arrays on the device.
 void place_maps(cudaStream_t stream, CUtensorMap* to, const CUtensorMap& model, const void* const* planes,
                 const void* const* up_planes, unsigned count);

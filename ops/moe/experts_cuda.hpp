@@ -2,7 +2,7 @@
 //
 // The (row, expert) pairs are sorted by expert, rows ascending within one. For at most few_rows rows there are kernels that
 // read each chosen expert once for all its rows; above, tensor-core tiles over the groups (ops/linear/matmul_tile.cuh), and for long
-// groups the wide ones of Hopper (ops/linear/wide_tile.hpp). In each a row's result depends on the row and its experts alone, and
+// groups the wide ones of Hopper (ops/linear/wide_tile.hpp); with int8 Hopper's narrow ones (ops/linear/narrow_tile.hpp) from one row on. In each a row's result depends on the row and its experts alone, and
 // experts are added in ascending order. Between the two halves an expert's hidden numbers are rounded to bf16.
 #pragma once
 
@@ -24,6 +24,8 @@ struct device_experts {
   activation act = activation::silu;
   std::size_t wide_from =
       24;  // rows that an expert has on average from which on wide tiles are used, where they serve
+  // The same planes, if each kind of them is a stack: int8 of few rows wants them so.
+  device_stack gate_stack, up_stack, down_stack;
 };
 
 // Bytes of workspace for T rows of D numbers and k experts each; aligned to 256.

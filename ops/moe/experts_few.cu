@@ -131,7 +131,7 @@ __global__ void __launch_bounds__(threads, blocks_at_once)
     w[0] = static_cast<const char*>(mlp.down[plan.groups[item / own]]) +
            std::size_t{first + item % own} * size * Numbers::bytes;
   };
-  cuda::weight_stream<Numbers, Aligned, 1> stream;
+  cuda::weight_stream<Numbers, Aligned, 1, 16> stream;
   const void* w[1];
   weights_of(0, w);
   stream.begin(w, size);

@@ -157,7 +157,8 @@ device_planes weight_store::planes(std::uint32_t weight) {
   const bool int8 = int8_ && program_->weights()->Get(weight)->quantizable();
   const auto& own = at(weight, int8 ? form::int8 : form::bf16, true);
   return {reinterpret_cast<const void* const*>(range_.data() + own.pointers),
-          int8 ? reinterpret_cast<const float* const*>(range_.data() + own.scale_pointers) : nullptr};
+          int8 ? reinterpret_cast<const float* const*>(range_.data() + own.scale_pointers) : nullptr,
+          {range_.data() + own.data, own.stride}};
 }
 
 const void* const* weight_store::stored(std::uint32_t weight) {

@@ -19,6 +19,7 @@ namespace troupe::ops::cuda {
 struct device_planes {
   const void* const* data = nullptr;
   const float* const* scales = nullptr;  // null = bf16
+  device_stack stack;
 };
 
 class weight_store {

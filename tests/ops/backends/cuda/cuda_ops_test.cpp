@@ -1,8 +1,6 @@
 // Each CUDA op against the plain reference on random shapes.
 #include "ops/activation/activation_cuda.hpp"
-#include "ops/backends/cuda/gemm.hpp"
 #include "ops/elementwise/elementwise_cuda.hpp"
-#include "ops/linear/linear_cuda.hpp"
 #include "ops/moe/router_cuda.hpp"
 #include "ops/norm/norm_cuda.hpp"
 #include "ops/rope/rope_cuda.hpp"
@@ -29,6 +27,28 @@ TEST_F(CudaOps, NormsEqualTheReference) {
       layer_norm_cuda(nullptr, z.out(), on.in(), factor.memory.data(), offset.memory.data(), 1e-5f);
       layer_norm_ref(context(), expected.view(), x.view(), {as_weight(w), as_weight(bias)}, 1e-5f);
       EXPECT_CLOSE(z.read(), expected, 1e-5) << rows << " x " << width;
+    }
+  }
+}
+
+TEST_F(CudaOps, NormsOfASumHaveTheBitsOfTwoLaunches) {
+  for (const auto& [rows, width] : {std::pair{1u, 64u}, {3u, 4096u}, {257u, 1000u}, {2u, 8192u}}) {
+    ASSERT_TRUE(norm_of_sum_serves(width));
+    const device_matrix_of_floats a(random_matrix(rows, width, 1)), b(random_matrix(rows, width, 2)),
+        w(random_matrix(1, width, 3)), bias(random_matrix(1, width, 4)), sum(rows, width), both(rows, width),
+        y(rows, width), z(rows, width);
+    const float *by = w.memory.data(), *plus = bias.memory.data();
+    add_cuda(nullptr, sum.out(), a.in(), b.in());
+    for (const bool centred : {false, true}) {
+      if (centred) {
+        layer_norm_cuda(nullptr, y.out(), sum.in(), by, plus, 1e-5f);
+        layer_norm_of_sum_cuda(nullptr, z.out(), both.out(), a.in(), b.in(), by, plus, 1e-5f);
+      } else {
+        rms_norm_cuda(nullptr, y.out(), sum.in(), by, 1e-5f);
+        rms_norm_of_sum_cuda(nullptr, z.out(), both.out(), a.in(), b.in(), by, 1e-5f);
+      }
+      EXPECT_TRUE(same_bits(both.read(), sum.read())) << rows << " x " << width;
+      EXPECT_TRUE(same_bits(z.read(), y.read())) << rows << " x " << width;
     }
   }
 }
@@ -105,95 +125,6 @@ TEST_F(CudaOps, RopeEqualsTheReference) {
   }
 }
 
-TEST_F(CudaOps, LinearOfFewRowsEqualsTheReference) {
-  for (const bool int8 : {false, true}) {
-    for (const std::size_t rows : {1u, 2u, 3u, 4u}) {
-      for (const auto& [n, m] :
-           {std::pair{8u, 1u}, {33u, 7u}, {256u, 300u}, {4096u, 100u}, {5000u, 17u}, {17408u, 9u}}) {
-        const auto x = random_matrix(rows, n, 1);
-        const device_weight first(random_matrix(m, n, 2), int8), second(random_matrix(5, n, 3), int8);
-        const auto bias = random_matrix(1, m, 4);
-        const device_matrix_of_floats dx(x), offset(bias), y(rows, m), z(rows, 5);
-        const device_linear maps[] = {{first.view(), offset.memory.data(), y.out()},
-                                      {second.view(), nullptr, z.out()}};
-        linear_few_cuda(nullptr, dx.in(), maps, limits_here());
-        matrix expected(rows, m), other(rows, 5);
-        const linear_map plain[] = {{first.reference(), as_weight(bias), expected.view()},
-                                    {second.reference(), {}, other.view()}};
-        const auto seen = rounded(x);
-        linear_ref(context(), seen.view(), plain);
-        EXPECT_CLOSE(y.read(), expected, 2e-5) << rows << " " << n << " " << m << " " << int8;
-        EXPECT_CLOSE(z.read(), other, 2e-5) << rows << " " << n << " " << m << " " << int8;
-      }
-    }
-  }
-}
-
-TEST_F(CudaOps, ARowOfFewEqualsTheRowAloneBitForBit) {
-  const auto x = random_matrix(4, 4104, 1);
-  const device_weight w(random_matrix(77, 4104, 2), false);
-  const device_matrix_of_floats dx(x), y(4, 77), one(1, 77);
-  const device_linear all[] = {{w.view(), nullptr, y.out()}}, alone[] = {{w.view(), nullptr, one.out()}};
-  linear_few_cuda(nullptr, dx.in(), all, limits_here());
-  const auto together = y.read();
-  for (std::size_t t = 0; t < 4; ++t) {
-    linear_few_cuda(nullptr, {dx.in().data + t * 4104, 1, 4104}, alone, limits_here());
-    EXPECT_TRUE(same_bits(one.read(), together.slice(t, t + 1))) << t;
-  }
-}
-
-TEST_F(CudaOps, LinearTilesEqualTheReference) {
-  for (const bool int8 : {false, true}) {
-    for (const auto& [rows, n, m] : {std::tuple{1u, 16u, 1u},
-                                     {9u, 80u, 100u},
-                                     {17u, 512u, 257u},
-                                     {64u, 128u, 128u},
-                                     {129u, 1040u, 130u},
-                                     {9u, 192u, 300u},
-                                     {30u, 448u, 100u},
-                                     {200u, 192u, 320u},
-                                     {777u, 64u, 64u},
-                                     {100u, 64u, 130u},
-                                     {130u, 1088u, 130u},
-                                     {1000u, 96u, 64u},
-                                     {4096u, 64u, 40u}}) {
-      const auto x = random_matrix(rows, n, 1);
-      const device_weight w(random_matrix(m, n, 2), int8);
-      if (!linear_tiles_fit(w.view())) continue;
-      const auto bias = random_matrix(1, m, 4);
-      const device_matrix_of_floats dx(x), offset(bias), y(rows, m);
-      const on_device<std::uint16_t> half(std::size_t{rows} * n);
-      auto* bf16 = reinterpret_cast<__nv_bfloat16*>(half.data());
-      to_bf16_cuda(nullptr, bf16, dx.in(), int8);
-      linear_tiles_cuda(nullptr, {bf16, rows, n}, {w.view(), offset.memory.data(), y.out()}, limits_here());
-      matrix expected(rows, m);
-      const linear_map plain[] = {{w.reference(), as_weight(bias), expected.view()}};
-      const auto seen = rounded(x);
-      linear_ref(context(), seen.view(), plain);
-      EXPECT_CLOSE(y.read(), expected, 2e-5) << rows << " " << n << " " << m << " " << int8;
-    }
-  }
-}
-
-TEST_F(CudaOps, TheLibrarysProductsEqualTheReference) {
-  auto opened = cuda::gemm::open();
-  ASSERT_TRUE(opened) << opened.error().text;
-  for (const auto& [rows, n, m] : {std::tuple{9u, 256u, 256u}, {64u, 1024u, 512u}, {513u, 264u, 300u}}) {
-    const auto x = random_matrix(rows, n, 1);
-    const device_weight w(random_matrix(m, n, 2), false);
-    const device_matrix_of_floats y(rows, m);
-    const on_device<std::uint16_t> half(bf16_of(x));
-    const auto done = (*opened)->multiply(
-        nullptr, y.out(), {reinterpret_cast<const __nv_bfloat16*>(half.data()), rows, n}, w.view());
-    ASSERT_TRUE(done) << done.error().text;
-    matrix expected(rows, m);
-    const linear_map plain[] = {{w.reference(), {}, expected.view()}};
-    const auto seen = rounded(x);
-    linear_ref(context(), seen.view(), plain);
-    EXPECT_CLOSE(y.read(), expected, 2e-5) << rows;
-  }
-}
-
 TEST_F(CudaOps, RoutersEqualTheReference) {
   for (const auto& [rows, experts, k] :
        {std::tuple{1u, 1u, 1u}, {5u, 8u, 2u}, {300u, 16u, 4u}, {9u, 40u, 40u}, {4096u, 257u, 8u}}) {
@@ -211,22 +142,6 @@ TEST_F(CudaOps, RoutersEqualTheReference) {
       EXPECT_EQ(de.read(), chosen) << rows << " " << experts;
       EXPECT_CLOSE(dw.read(), weights, 1e-5) << rows << " " << experts;
     }
-  }
-}
-
-TEST_F(CudaOps, ARoutersLogitsAreComputedInFullPrecisionWhateverTheCompany) {
-  const auto x = random_matrix(200, 1000, 1);
-  const device_weight w(random_matrix(17, 1000, 2), false);
-  const device_matrix_of_floats dx(x), y(200, 17), one(1, 17);
-  linear_exact_cuda(nullptr, dx.in(), {w.view(), nullptr, y.out()});
-  matrix expected(200, 17);
-  const linear_map plain[] = {{w.reference(), {}, expected.view()}};
-  linear_ref(context(), x.view(), plain);
-  const auto all = y.read();
-  EXPECT_CLOSE(all, expected, 2e-6);
-  for (const std::size_t t : {0u, 77u, 199u}) {
-    linear_exact_cuda(nullptr, {dx.in().data + t * 1000, 1, 1000}, {w.view(), nullptr, one.out()});
-    EXPECT_TRUE(same_bits(one.read(), all.slice(t, t + 1)));
   }
 }
 
