@@ -154,7 +154,8 @@ class stage {
     auto tokenizer = keep(spawn_tokenizer(system_, std::move(t)));
     gateway_options g;
     g.door = door;
-    g.models = {{.model = model_, .workers = 1}};
+    g.models = std::make_shared<deployment::catalogue>(
+        std::vector<deployment::served_model>{{.model = model_, .workers = 1}});
     auto gateway = keep(spawn_gateway(system_, std::move(g)));
     tell(tokenizer, "scheduler/0", scheduler_);
     tell(gateway, "scheduler/0", scheduler_);
