@@ -24,7 +24,7 @@ std::vector<std::string> arguments(const temp_folder& folder) {
   const auto file = folder.path() / "config.toml";
   std::ofstream(file) << "[server]\nstate = \"" << (folder.path() / "state").string()
                       << "\"\n[modules]\nstore = \"" << (folder.path() / "store").string()
-                      << "\"\n[[models]]\nname = \"fox\"\npath = \"" << demo_model << "\"\n";
+                      << "\"\n[[model]]\nname = \"fox\"\npath = \"" << demo_model << "\"\n";
   return {"--config", file.string()};
 }
 

@@ -142,8 +142,8 @@ TEST(Storm, LosesNothingAndLeavesNothingBehind) {
       << "[cache]\nmemory = \"256MiB\"\n[server]\nstate = \"" << (scratch.path() / "state").string()
       << "\"\n[modules]\nstore = \"" << (scratch.path() / "store").string() << "\"\n"
       << fmt::format(
-             "[[models]]\nname = \"fox\"\npath = \"{0}\"\n[[models]]\nname = \"owl\"\npath = \"{0}\"\n"
-             "[[models]]\nname = \"hen\"\npath = \"{0}\"\n",
+             "[[model]]\nname = \"fox\"\npath = \"{0}\"\n[[model]]\nname = \"owl\"\npath = \"{0}\"\n"
+             "[[model]]\nname = \"hen\"\npath = \"{0}\"\n",
              demo_model);
   server_process server({"--config", (scratch.path() / "config.toml").string()});
   const client::operations operations(client::connect(server.endpoint()));
