@@ -6,6 +6,7 @@
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <map>
@@ -145,7 +146,8 @@ bool read_verify(const std::string& text, Options& to) {
   char* end = nullptr;
   to.max_logit_diff = std::strtof(text.c_str(), &end);
   to.verify = client::verify::max_logit_diff;
-  if (end == text.c_str() + text.size() && to.max_logit_diff > 0) return true;
+  if (end == text.c_str() + text.size() && to.max_logit_diff > 0 && std::isfinite(to.max_logit_diff))
+    return true;
   (void)report_usage(fmt::format("--verify: \"{}\" is none of exact, off, or a number above 0", text));
   return false;
 }
@@ -266,8 +268,10 @@ void run_with(CLI::App* command, const std::shared_ptr<operate_command>& c, cont
 }
 
 void add_how(CLI::App* command, const std::shared_ptr<operate_command>& c) {
-  command->add_option("--expected-generation", c->expected_generation,
-                      "Only if the model is of that generation; 0 = only if it is not served");
+  command
+      ->add_option("--expected-generation", c->expected_generation,
+                   "Only if the model is of that generation; 0 = only if it is not served")
+      ->check(CLI::NonNegativeNumber);
   command->add_flag("--dry-run", c->dry_run, "Only look, and say what would happen");
   command->add_flag("--queue", c->queue,
                     "Wait behind another operation on the model instead of being refused");

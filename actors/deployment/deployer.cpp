@@ -173,6 +173,14 @@ bool deployer_state::steer(waiter asker, const wire::Operate& from) {
                                                  expected, o->old_generation)));
     return true;
   }
+  if (from.dry_run()) {
+    outcome told;
+    told.report.push_back(promote
+                              ? "the probation would end as passed, and the version on probation be promoted"
+                              : "the version on probation would be taken back");
+    answer(asker.stream, operated_reply(asker.request, *o, told));
+    return true;
+  }
   const auto id = o->id;
   asker.takes_back = !promote;
   job_of(id).waiters.push_back(asker);

@@ -92,11 +92,19 @@ step_runner::~step_runner() = default;
 // Those that take part in the step are never among them: the scheduler has forgotten them.
 void step_runner::end_sequences(const wire::StepPlan& plan) {
   if (plan.end() != nullptr)
-    for (std::uint64_t id : *plan.end()) sequences_.erase(id);
+    for (std::uint64_t id : *plan.end()) forget(id);
+}
+
+// Its slot is free at once, also where a step that is not collected still holds the sequence.
+void step_runner::forget(std::uint64_t id) {
+  auto found = sequences_.find(id);
+  if (found == sequences_.end()) return;
+  found->second->slot.reset();
+  sequences_.erase(found);
 }
 
 void step_runner::begin(const wire::BeginSequence& b) {
-  sequences_.erase(b.sequence());
+  forget(b.sequence());
   auto s = std::make_shared<sequence>();
   s->prompt_tokens = b.prompt_tokens();
   s->max_tokens = b.max_tokens();
@@ -138,7 +146,7 @@ void step_runner::refuse(std::uint64_t id, std::string text) {
   o.id = id;
   o.error = std::move(text);
   steps_.back()->outcomes.push_back(std::move(o));
-  sequences_.erase(id);
+  forget(id);
 }
 
 std::uint32_t step_runner::add_logit_row(std::uint32_t token_row) {
@@ -254,6 +262,7 @@ result<void> step_runner::enqueue(const wire::StepPlan& plan) {
   step& made = open_step(plan);
   watched_ = plan.watch();
   if (plan.incarnation() != incarnation_) {
+    for (auto& [id, s] : sequences_) s->slot.reset();
     sequences_.clear();
     incarnation_ = plan.incarnation();
   }

@@ -65,6 +65,7 @@ class step_runner {
   struct step;     // what is to be told of a batch when it is computed
 
   void end_sequences(const wire::StepPlan& plan);
+  void forget(std::uint64_t id);
   void begin(const wire::BeginSequence& begin);
   void grow(const flatbuffers::Vector<const wire::BlockGrant*>& grants);
   void add_chunk(const wire::PrefillChunk& chunk);

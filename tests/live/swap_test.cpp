@@ -137,6 +137,11 @@ TEST_F(Live, TakesBackAndPromotesWhatIsOnProbationWhenTheOperatorSaysSo) {
     });
     wait_for_state("watching");
     EXPECT_EQ(fox().generation, 1u) << "not promoted yet";
+    client::operation_options only_looking;
+    only_looking.dry_run = true;
+    EXPECT_THAT(joined(server.promote("fox", only_looking).report), HasSubstr("would"));
+    EXPECT_THAT(joined(server.rollback("fox", 0ms, only_looking).report), HasSubstr("would"));
+    EXPECT_EQ(state_of_last(), "watching");
     const auto done = promote ? server.promote("fox") : server.rollback("fox");
     other.join();
     EXPECT_EQ(done.info.state, promote ? "done" : "undone");

@@ -331,6 +331,39 @@ TEST_F(StepRunner, HasSlotsForAFullBatchThatTakesThePlaceOfAnother) {
   EXPECT_EQ(runner->sequences(), 2u);
 }
 
+// The step of those that leave is still on the device.
+TEST_F(StepRunner, HasSlotsForAFullBatchWhileTheOneBeforeIsNotCollected) {
+  auto options = recurrent(2);
+  options.overlaps = true;
+  for (const bool restarted : {false, true}) {
+    start(options);
+    plan.incarnation = 1;
+    for (const std::uint64_t id : {1, 2}) {
+      begin(id, {.prompt = {1, 2}, .max_tokens = 9});
+      prefill(id, 0, 2);
+    }
+    ASSERT_TRUE(runner->enqueue(*message<wire::StepPlan>::pack(plan)).has_value());
+    plan = {};
+    plan.step = 1;
+    plan.incarnation = restarted ? 2 : 1;
+    if (!restarted) plan.end = {1, 2};
+    const recall_request next{.prompt = {3, 4}, .max_tokens = 9};
+    for (const std::uint64_t id : {3, 4}) {
+      begin(id, next);
+      prefill(id, 0, 2);
+    }
+    ASSERT_TRUE(runner->enqueue(*message<wire::StepPlan>::pack(plan)).has_value());
+    ASSERT_TRUE(runner->collect().has_value());
+    auto done = runner->collect();
+    ASSERT_TRUE(done.has_value());
+    ASSERT_EQ((*done)->sequences()->size(), 2u);
+    for (const auto* s : *(*done)->sequences()) {
+      EXPECT_EQ(s->error(), error_code::none) << s->error_text()->str();
+      EXPECT_EQ(s->token(), expected_tokens(next, vocabulary)[0]);
+    }
+  }
+}
+
 TEST_F(StepRunner, FreesTheSlotsOfAFormerIncarnationAndOfBrokenSequences) {
   auto options = recurrent(2);
   options.gives_non_finite = [](std::uint64_t state) { return state == test::digest_of(std::vector{6, 6}); };
