@@ -7,7 +7,7 @@
 #include "ops/backends/cuda/cuda_model.hpp"
 #include "ops/backends/cuda/cuda_program.hpp"
 #include "ops/backends/cuda/device.hpp"
-#include "ops/backends/cuda/status.hpp"
+#include "ops/backends/cuda/side_stream.hpp"
 #include "ops/device/room.hpp"
 
 namespace troupe::ops::cuda {
@@ -43,7 +43,10 @@ class cuda_backend final : public backend {
     if (auto fits = check_place(*program, bound, store->bytes(), *compiled, options); !fits)
       return fail(std::move(fits.error()));
     const auto start = std::chrono::steady_clock::now();
-    if (auto loaded = store->load(device_->stream, options.progress); !loaded)
+    // Not that of the steps: other models launch theirs meanwhile, and capture graphs of them.
+    auto stream = side_stream::open();
+    if (!stream) return fail(std::move(stream.error()));
+    if (auto loaded = store->load(stream->get(), options.progress); !loaded)
       return fail(std::move(loaded.error()));
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (options.tell)

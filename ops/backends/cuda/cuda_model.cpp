@@ -31,7 +31,7 @@ cuda_model::cuda_model(std::shared_ptr<device> on, program::verified_program sou
 }
 
 cuda_model::~cuda_model() {
-  cudaStreamSynchronize(device_->stream);
+  (void)device_->wait();
   drop_graphs();
   for (auto& one : ring_)
     if (one.done != nullptr) cudaEventDestroy(one.done);
@@ -85,7 +85,7 @@ void cuda_model::drop_graphs() {
 
 result<void> cuda_model::grow(const step_capacity& wanted) {
   if (held_.holds(wanted) && held_.rows != 0) return {};
-  if (auto done = ok(cudaStreamSynchronize(device_->stream), "a step"); !done) return done;
+  if (auto done = device_->wait(); !done) return done;
   drop_graphs();
   const std::size_t before = held_.sequences;
   step_capacity next = held_;

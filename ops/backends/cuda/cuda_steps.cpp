@@ -1,6 +1,7 @@
 // A step: inputs, launches, probes; and the two ways in which steps come.
 #include <algorithm>
 #include <cassert>
+#include <mutex>
 
 #include "ops/backends/cuda/cuda_model.hpp"
 #include "ops/backends/cuda/prepare.hpp"
@@ -68,6 +69,7 @@ result<void> cuda_model::launch_bucket(std::size_t bucket) {
   logits_ = own.logits = f.arena + offsets_[program_.logits];
   // The first time as it is: libraries load what they need.
   if (++own.uses == 1) return launch_ops(f);
+  std::unique_lock capturing(device_->capturing);
   if (auto done =
           ok(cudaStreamBeginCapture(f.stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
       !done)
@@ -75,6 +77,7 @@ result<void> cuda_model::launch_bucket(std::size_t bucket) {
   auto launched = launch_ops(f);
   cudaGraph_t graph = nullptr;
   auto ended = ok(cudaStreamEndCapture(f.stream, &graph), "cudaStreamEndCapture");
+  capturing.unlock();
   if (launched && ended) ended = ok(cudaGraphInstantiate(&own.graph, graph, 0), "cudaGraphInstantiate");
   if (graph != nullptr) cudaGraphDestroy(graph);
   if (!launched) return launched;

@@ -12,6 +12,11 @@ device::~device() {
   }
 }
 
+result<void> device::wait() {
+  const std::lock_guard lock(capturing);
+  return ok(cudaStreamSynchronize(stream), "a step");
+}
+
 result<std::shared_ptr<device>> device::open(std::uint32_t blocks, std::uint64_t block_bytes) {
   int count = 0;
   if (const auto status = cudaGetDeviceCount(&count); status != cudaSuccess || count == 0) {
