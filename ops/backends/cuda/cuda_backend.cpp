@@ -76,7 +76,7 @@ class cuda_backend final : public backend {
                            const cuda_program& compiled, const load_options& options) const {
     const auto free = free_bytes();
     if (!free) return fail(free.error());
-    constexpr std::uint64_t node = 4096, reserve = std::uint64_t{256} << 20;
+    constexpr std::uint64_t node = 4096;
     room_plan plan;
     plan.device = *free + device_->pool.bytes();
     plan.weights = weights;
@@ -84,7 +84,7 @@ class cuda_backend final : public backend {
     plan.states = std::uint64_t{options.state_slots} * compiled.state_floats * sizeof(float);
     plan.activations = cuda_model::step_bytes(compiled, options, device_->blocks);
     plan.graphs = 2 * node * compiled.ops.size() * buckets_up_to(options.state_slots);
-    plan.reserve = reserve;
+    plan.reserve = driver_reserve;
     if (options.tell) options.tell("memory: " + plan_text(plan));
     room_choices less;
     less.token_bytes = compiled.kv_numbers * sizeof(__nv_bfloat16);

@@ -198,7 +198,7 @@ void cuda_model::assume(std::uint32_t state_slot, std::uint32_t position) {
 }
 
 result<void> cuda_model::run(const step_batch& batch, std::span<probe_request> probes) {
-  if (!failure_.empty()) return fail(error_code::internal, "{}", failure_);
+  if (auto able = check_awake(); !able) return able;
   if (auto done = launch_step(batch, probes); !done) return done;
   return keep_failure(ok(cudaStreamSynchronize(device_->stream), "a step"));
 }
@@ -212,7 +212,7 @@ void cuda_model::read_logits(std::span<float> out) {
 
 result<void> cuda_model::enqueue(const step_batch& batch, std::span<const sample_request> samples,
                                  std::span<const score_request> scores) {
-  if (!failure_.empty()) return fail(error_code::internal, "{}", failure_);
+  if (auto able = check_awake(); !able) return able;
   if (in_flight_ == 2)
     return fail(error_code::internal, "step: two are on their way already, and none was collected");
   if (auto done = launch_step(batch, {}); !done) return done;
