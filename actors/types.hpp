@@ -68,7 +68,7 @@ CAF_ADD_ATOM(troupe, troupe, drain_atom, "drain")      // to gateway: finish wha
 CAF_ADD_ATOM(troupe, troupe, tick_atom, "tick")        // an actor to itself: time has passed
 CAF_ADD_ATOM(troupe, troupe, changed_atom, "changed")  // deployer to gateway: the catalogue says something new
 CAF_ADD_ATOM(troupe, troupe, vacate_atom, "vacate")    // deployer to gateway: (model, deadline in ms); answered when no stream is left
-CAF_ADD_ATOM(troupe, troupe, loaded_atom, "loaded")    // host to deployer: (model, bytes) or (model, error code, text)
+CAF_ADD_ATOM(troupe, troupe, loaded_atom, "loaded")    // host to deployer: (what was loaded) or (model, error code, text)
 CAF_ADD_ATOM(troupe, troupe, watch_atom, "watch")      // deployer to scheduler: how does the version do that runs
 CAF_ADD_ATOM(troupe, troupe, adopt_atom, "adopt")      // deployer to host: another version is the one to load from now on
 CAF_ADD_ATOM(troupe, troupe, redirect_atom, "redirect")  // deployer to tokenizer: (model, scheduler) open streams go on there
@@ -129,7 +129,7 @@ using deployer_actor = caf::typed_actor<
     peer_reaction,
     caf::reacts_to<admit_atom, std::uint64_t, message<wire::ClientRequest>, std::uint64_t>,  // replies go to the gateway
     caf::reacts_to<abandon_atom, std::uint64_t, std::uint16_t>,
-    caf::reacts_to<loaded_atom, std::uint32_t, std::uint64_t>,
+    caf::reacts_to<loaded_atom, message<wire::ModelLoaded>>,
     caf::reacts_to<loaded_atom, std::uint32_t, std::uint16_t, std::string>>;
 
 // clang-format on

@@ -403,7 +403,7 @@ void add_rollback(CLI::App& app, context& shared) {
 void add_sleep(CLI::App& app, context& shared) {
   auto c = std::make_shared<operate_command>();
   add_deadline(add_for_model(app, shared, c,
-                             {"sleep", "Take no requests for a model and give its weights' memory back",
+                             {"sleep", "Take no requests for a model and give its memory on the device back",
                               "Example:\n  troupe sleep fox --deadline 30s\n"},
                              run_timed<&client::operations::sleep>),
                c);

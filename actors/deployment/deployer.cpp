@@ -231,9 +231,10 @@ private_deployer::behavior_type deployer(private_deployer::stateful_pointer<depl
         core->admit(stream, *request);
       },
       [core](abandon_atom, std::uint64_t stream, std::uint16_t) { core->abandon(stream); },
-      [core](loaded_atom, std::uint32_t model, std::uint64_t bytes) {
-        core->loaded(model, [&](std::uint64_t id) {
-          core->job_of(id).measured.bytes_loaded = bytes;
+      [core](loaded_atom, const message<wire::ModelLoaded>& done) {
+        core->loaded(done->model(), [&](std::uint64_t id) {
+          core->job_of(id).measured.bytes_loaded = done->weight_bytes();
+          core->tell_of_waking(id, *done);
           core->advance(id, event::passed);
         });
       },

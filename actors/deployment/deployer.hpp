@@ -9,7 +9,7 @@
 //            SwitchVersion, watch       to the instance's scheduler: switch, probation, how it does
 //            adopt                      to the instance's host: what was promoted is the one to load from now on
 //            redirect                   to tokenizers: open streams go on with another instance
-//            UnloadModel                to executor and cache-manager
+//            UnloadModel                to executor and cache-manager; of what sleeps the executor keeps the weights
 //            outgoing_batch             to the gateway: replies, like a tokenizer's
 //   spawns   a stager per operation     a thread that reads files and runs the module's cell; it answers and ends
 //   owns     nothing that must survive: book, catalogue and jobs are the server's
@@ -17,7 +17,8 @@
 //   restart  what was under way fails: before its commit it is cleared away, after it carried through. Operators who waited are
 //            told `unavailable` by the gateway
 // deployer.cpp is what operators ask for, deployer_states.cpp what each state of an operation asks for, deployer_moves.cpp how clients get
-// from one version to another: within an instance (carry, recompute), or from one instance to a second one (finish, deploy).
+// from one version to another: within an instance (carry, recompute), or from one instance to a second one (finish, deploy);
+// deployer_rest.cpp is sleep and wake.
 #pragma once
 
 #include <caf/actor_system.hpp>
@@ -94,6 +95,7 @@ struct job {
       0;                  // of an old instance that retires: its streams go on with the new one; 0 = never
   bool asked = false;     // an answer of the scheduler is under way
   bool moved_on = false;  // the streams of what goes run elsewhere: nobody waits for their end
+  bool slept = false;     // what wakes had given its weights back
   error_code refused_with = error_code::conflict;  // as long as nothing else is known: its turn came too late
   outcome measured;
 };

@@ -363,27 +363,4 @@ void deployer_state::judge(const operation& o, const wire::WatchReport& seen) {
   advance(o.id, event::passed);
 }
 
-// ---- sleep and wake ---------------------------------------------------------------------------------------
-
-// The streams have ended. What sleeps gives its weights back, and its host loads nothing until it is woken.
-void deployer_state::rest(const operation& o) {
-  const job& mine = job_of(o.id);
-  if (o.course.verb == verb::drain) return advance(o.id, event::passed);
-  options.catalogue->take_version(mine.old->id);
-  const auto version = options.catalogue->version_of(mine.old->id)->version;
-  options.catalogue->run(mine.old->id, {nullptr, version});
-  if (const auto host = host_of(*mine.old)) self->send(host, adopt_atom::value);
-  job_of(o.id).model = mine.old;
-  unload_instance(o.id);
-}
-
-void deployer_state::wake(const operation& o) {
-  const job& mine = job_of(o.id);
-  const auto known = options.catalogue->version_of(mine.old->id);
-  options.catalogue->run(mine.old->id, {mine.old, known ? known->version : 0});
-  const auto host = host_of(*mine.old);
-  if (!host) return fail_operation(o.id, {error_code::unavailable, "the host is being restarted: try again"});
-  self->send(host, adopt_atom::value);
-}
-
 }  // namespace troupe::deployment

@@ -98,13 +98,19 @@ struct deployer_state {
   void redirect(const prepared_model& from, const prepared_model& to) const;
   void move_on(const operation& o, const prepared_model_ptr& from, const prepared_model_ptr& to);
   void see_off(const prepared_model_ptr& instance) const;
-  void rest(const operation& o);
-  void wake(const operation& o);
   scheduler_actor scheduler_of(const prepared_model& instance) const;
   host_actor host_of(const prepared_model& instance) const;
+
+  // models that rest (deployer_rest.cpp)
+  void rest(const operation& o);
+  void wake(const operation& o);
+  void tell_of_sleep(job& mine, const wire::ModelUnloaded& done) const;
+  void tell_of_waking(std::uint64_t id, const wire::ModelLoaded& done) const;
 };
 
 message<wire::UnloadModel> unload_message(model_id model, std::int32_t version = -1);
+// It will be woken: the executor keeps its weights if it can.
+message<wire::UnloadModel> rest_message(model_id model);
 
 }  // namespace troupe::deployment
 

@@ -294,15 +294,20 @@ message<wire::UnloadModel> unload_message(model_id model, std::int32_t version) 
   return message<wire::UnloadModel>::finish(b, wire::CreateUnloadModel(b, model.value, version));
 }
 
+message<wire::UnloadModel> rest_message(model_id model) {
+  flatbuffers::FlatBufferBuilder b(64);
+  return message<wire::UnloadModel>::finish(b, wire::CreateUnloadModel(b, model.value, -1, true));
+}
+
 // An executor or cache-manager that is not there, or ends meanwhile, holds nothing of the model.
 void deployer_state::unload_instance(std::uint64_t id) {
   const operation* o = all().find(id);
   if (o == nullptr || is_over(o->state)) return;
   const job& mine = job_of(id);
   if (!mine.model) return;
-  const auto gone = unload_message(mine.model->id);
-  const auto then = [this, id, in = o->state, instance = mine.model->id,
-                     is_over_for_good = o->course.verb != verb::sleep && o->course.verb != verb::wake] {
+  const bool is_over_for_good = o->course.verb != verb::sleep && o->course.verb != verb::wake;
+  const auto gone = is_over_for_good ? unload_message(mine.model->id) : rest_message(mine.model->id);
+  const auto then = [this, id, in = o->state, instance = mine.model->id, is_over_for_good] {
     if (still(id, in) == nullptr) return;
     if (is_over_for_good) options.catalogue->forget(instance);
     advance(id, event::passed);
@@ -314,7 +319,10 @@ void deployer_state::unload_instance(std::uint64_t id) {
   self->request(executor, caf::infinite, gone)
       .then(
           [this, id, in = o->state, then](const message<wire::ModelUnloaded>& done) {
-            if (still(id, in) != nullptr) job_of(id).measured.bytes_freed += done->freed_bytes();
+            if (still(id, in) != nullptr) {
+              job_of(id).measured.bytes_freed += done->freed_bytes();
+              tell_of_sleep(job_of(id), *done);
+            }
             then();
           },
           [then](const caf::error&) { then(); });

@@ -27,8 +27,7 @@ using clock = std::chrono::steady_clock;
 struct loaded_version {
   message<wire::LoadModel> request;
   message<wire::ModelLoaded> answer;
-  std::shared_ptr<ops::model> model;
-  std::shared_ptr<const checkpoint::weights> files;
+  compiled_ptr compiled;
 };
 
 struct loaded_model {
@@ -38,7 +37,7 @@ struct loaded_model {
 
   void run_with(std::uint32_t version) {
     running = version;
-    runner->use(versions.at(version).model);
+    runner->use(versions.at(version).compiled->model);
   }
 };
 
@@ -74,14 +73,6 @@ struct executor_state {
   message<wire::ModelLoaded> install(const pending_load& load, const compiled_ptr& compiled);
 };
 
-bool same(const wire::LoadModel& a, const wire::LoadModel& b) {
-  const auto module_of = [](const wire::LoadModel& m) {
-    return m.module_() == nullptr ? std::string_view() : m.module_()->string_view();
-  };
-  return a.checkpoint()->string_view() == b.checkpoint()->string_view() && module_of(a) == module_of(b) &&
-         std::ranges::equal(*a.program(), *b.program());
-}
-
 result<void> executor_state::open_device() {
   if (backend != nullptr) return {};
   auto opened = options.open_backend(options.backend);
@@ -98,9 +89,9 @@ message<wire::ModelLoaded> executor_state::install(const pending_load& load, con
   const ops::model& model = *compiled->model;
   flatbuffers::FlatBufferBuilder builder;
   const auto answer = message<wire::ModelLoaded>::finish(
-      builder,
-      wire::CreateModelLoaded(builder, id, model.weight_bytes(), model.block_tokens(), options.backend.blocks,
-                              options.backend.block_bytes, ms, pool, model.state_bytes(), version));
+      builder, wire::CreateModelLoaded(builder, id, model.weight_bytes(), model.block_tokens(),
+                                       options.backend.blocks, options.backend.block_bytes, ms, pool,
+                                       model.state_bytes(), version, compiled->woken_bytes));
   log::info("executor", "model loaded",
             {{"model", load.request->name()->string_view()},
              {"version", version},
@@ -108,9 +99,10 @@ message<wire::ModelLoaded> executor_state::install(const pending_load& load, con
              {"block_tokens", answer->block_tokens()},
              {"state_bytes_per_sequence", answer->state_bytes()},
              {"state_bytes", answer->state_bytes() * options.max_sequences},
+             {"woken_bytes", answer->woken_bytes()},
              {"ms", ms}});
   auto& at = models[id];
-  at.versions[version] = {load.request, answer, compiled->model, compiled->files};
+  at.versions[version] = {load.request, answer, compiled};
   if (at.runner) return answer;
   at.runner = std::make_shared<step_runner>(model_id{id}, compiled->model, compiled->vocabulary,
                                             options.max_sequences);
@@ -199,10 +191,7 @@ void forget_model(executor_pointer self, std::uint32_t id) {
   auto found = state.models.find(id);
   if (found == state.models.end() || !collect_all(self)) return;
   std::vector<std::shared_ptr<void>> what = {std::move(found->second.runner)};
-  for (auto& [number, v] : found->second.versions) {
-    what.push_back(std::move(v.model));
-    what.push_back(std::const_pointer_cast<checkpoint::weights>(v.files));
-  }
+  for (auto& [number, v] : found->second.versions) what.push_back(std::move(v.compiled));
   state.models.erase(found);
   caf::anon_send(state.loader, discarding(self, std::move(what)));
 }
@@ -214,11 +203,11 @@ caf::result<message<wire::ModelLoaded>> load(executor_pointer self, const messag
   if (auto known = state.models.find(id); known != state.models.end()) {
     auto& versions = known->second.versions;
     if (auto version = versions.find(request->version()); version != versions.end()) {
-      if (same(*version->second.request, *request)) return version->second.answer;
+      if (same_model(*version->second.request, *request)) return version->second.answer;
       forget_model(self, id);
     } else if (const auto& other = versions.begin()->second;
                other.request->checkpoint()->string_view() == request->checkpoint()->string_view()) {
-      order->files = other.files;
+      order->files = other.compiled->files;
     }
   }
   if (auto open = state.open_device(); !open) return to_caf(open.error());
@@ -226,7 +215,7 @@ caf::result<message<wire::ModelLoaded>> load(executor_pointer self, const messag
   auto promise = self->make_response_promise<message<wire::ModelLoaded>>();
   auto& load = state.pending[{id, request->version()}];
   load.askers.push_back(promise);
-  if (load.request && same(*load.request, *request)) return promise;
+  if (load.request && same_model(*load.request, *request)) return promise;
   load.request = request;
   load.begun = clock::now();
   self->request(state.loader, caf::infinite, compile_order_ptr(order))
@@ -264,8 +253,7 @@ std::vector<std::shared_ptr<void>> take_out(executor_state& state, const wire::U
   loaded_model& at = found->second;
   const auto take = [&](loaded_version& v) {
     bytes += bytes_of(state, v);
-    what.push_back(std::move(v.model));
-    what.push_back(std::const_pointer_cast<checkpoint::weights>(std::move(v.files)));
+    what.push_back(std::move(v.compiled));
   };
   if (gone.version() >= 0) {
     const auto version = at.versions.find(static_cast<std::uint32_t>(gone.version()));
@@ -284,21 +272,61 @@ std::vector<std::shared_ptr<void>> take_out(executor_state& state, const wire::U
   return what;
 }
 
+using unload_promise = caf::typed_response_promise<message<wire::ModelUnloaded>>;
+
+void answer_unload(unload_promise promise, const wire::ModelUnloadedT& found) {
+  promise.deliver(message<wire::ModelUnloaded>::pack(found));
+}
+
+// The version that runs goes to sleep, what else there is of the model goes for good. Nothing loaded: what sleeps sleeps on.
+void let_sleep(executor_pointer self, const wire::UnloadModel& wanted, unload_promise promise) {
+  executor_state& state = self->state;
+  wire::ModelUnloadedT found;
+  found.model = wanted.model();
+  const auto known = state.models.find(wanted.model());
+  if (known == state.models.end()) return answer_unload(promise, found);
+  loaded_version& running = known->second.versions.at(known->second.running);
+  auto order = std::make_shared<rest_order>();
+  order->request = running.request;
+  order->compiled = running.compiled;
+  const std::uint64_t running_bytes = bytes_of(state, running);
+  order->others = take_out(state, wanted, found.freed_bytes);
+  const auto then = [promise, found, running_bytes](const rest_outcome& outcome) {
+    wire::ModelUnloadedT told = found;
+    if (outcome.kept_bytes > 0) told.freed_bytes += outcome.freed_bytes - running_bytes;
+    told.kept_bytes = outcome.kept_bytes;
+    told.rest_ms = outcome.ms;
+    told.not_kept = outcome.not_kept;
+    answer_unload(promise, told);
+  };
+  self->request(state.loader, caf::infinite, std::move(order))
+      .then([then](const rest_outcome_ptr& outcome) { then(*outcome); },
+            [promise, found](const caf::error&) { answer_unload(promise, found); });
+}
+
 caf::result<message<wire::ModelUnloaded>> unload(executor_pointer self, const wire::UnloadModel& gone) {
   executor_state& state = self->state;
   end_loads(state, gone);
   if (!collect_all(self)) return to_caf({error_code::unavailable, "the device failed"});
-  std::uint64_t freed = 0;
-  auto what = take_out(state, gone, freed);
-  if (freed > 0) log::info("executor", "model unloaded", {{"model", gone.model()}, {"bytes", freed}});
   auto promise = self->make_response_promise<message<wire::ModelUnloaded>>();
-  auto answer = [promise, id = gone.model(), freed]() mutable {
-    flatbuffers::FlatBufferBuilder builder(64);
-    promise.deliver(
-        message<wire::ModelUnloaded>::finish(builder, wire::CreateModelUnloaded(builder, id, freed)));
-  };
-  self->request(state.loader, caf::infinite, discarding(self, std::move(what)))
-      .then([answer](bool) mutable { answer(); }, [answer](const caf::error&) mutable { answer(); });
+  if (gone.keep_copy()) {
+    let_sleep(self, gone, promise);
+    return promise;
+  }
+  wire::ModelUnloadedT found;
+  found.model = gone.model();
+  auto order = discarding(self, take_out(state, gone, found.freed_bytes));
+  order->asleep = versions_of{gone.model(), gone.version()};
+  if (found.freed_bytes > 0)
+    log::info("executor", "model unloaded", {{"model", gone.model()}, {"bytes", found.freed_bytes}});
+  self->request(state.loader, caf::infinite, std::move(order))
+      .then(
+          [promise, found](std::uint64_t copies) {
+            wire::ModelUnloadedT told = found;
+            told.dropped_bytes = copies;
+            answer_unload(promise, told);
+          },
+          [promise, found](const caf::error&) { answer_unload(promise, found); });
   return promise;
 }
 

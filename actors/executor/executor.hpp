@@ -4,14 +4,14 @@
 //                                        unsupported, bad_config, no_room); what is loaded already is answered at once. Steps go
 //                                        on meanwhile: its loader compiles
 //                       and deployer      of several versions of a model each plan names the one that runs it
-//            UnloadModel from deployer    answers ModelUnloaded when all is destroyed; a load under way is answered unavailable
+//            UnloadModel from deployer    answers ModelUnloaded when all is destroyed, or sleeps; a load under way is answered unavailable
 //            StepPlan   from scheduler   sends StepResult to the plan's sender. No answer: unknown model, plan for
 //                                        another pool
 //            peer       from supervisor  ignored: it answers whoever asks
-//   owns     a loader (loader.hpp) for what is slow
+//   owns     a loader (loader.hpp) for what is slow, which has the models that sleep, too
 //   waits    in the backend; therefore it has its own thread
 //   ends     with the backend's error if a step fails: the K/V of all sequences are then in doubt
-//   restart  with an empty pool under a new number (ModelLoaded.pool), without models: the host loads them again
+//   restart  with an empty pool under a new number (ModelLoaded.pool), without models, asleep or awake: the hosts load them again
 #pragma once
 
 #include <caf/actor_system.hpp>

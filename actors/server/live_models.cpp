@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
 #include <string>
 #include <utility>
 
+#include "kernel/base/available_memory.hpp"
 #include "kernel/base/text.hpp"
 #include "kernel/checkpoint/checkpoint.hpp"
 #include "kernel/telemetry/log.hpp"
@@ -16,18 +16,6 @@ namespace troupe {
 namespace {
 
 constexpr std::uint64_t large_journal = std::uint64_t{1} << 20;
-
-// What the system can give without swapping; nothing if it does not say.
-std::optional<std::uint64_t> available_memory() {
-  std::ifstream in("/proc/meminfo");
-  std::string key;
-  std::uint64_t kib = 0;
-  while (in >> key >> kib) {
-    if (key == "MemAvailable:") return kib << 10;
-    in.ignore(64, '\n');
-  }
-  return std::nullopt;
-}
 
 }  // namespace
 

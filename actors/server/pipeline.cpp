@@ -59,7 +59,7 @@ host_options host_of(const prepared_model_ptr& model, const pipeline_parts& part
                 const auto deployer = caf::actor_cast<deployer_actor>(actors->find("deployer"));
                 if (!deployer) return;
                 if (outcome)
-                  caf::anon_send(deployer, loaded_atom::value, id.value, (*outcome)->weight_bytes());
+                  caf::anon_send(deployer, loaded_atom::value, *outcome);
                 else
                   caf::anon_send(deployer, loaded_atom::value, id.value,
                                  static_cast<std::uint16_t>(outcome.error().code), outcome.error().text);

@@ -80,10 +80,11 @@ result<std::unique_ptr<subject>> subject::open(const subject_options& options,
   const std::uint64_t token_bytes = program::kv_bytes_per_token(**program, 2);
   ops::backend_options backend;
   backend.block_bytes = std::max<std::uint64_t>(16 * token_bytes, 1 << 16);
-  const double left = static_cast<double>(*free) - taken;
+  double left = static_cast<double>(*free) - taken;
   if (left < static_cast<double>(backend.block_bytes))
     return fail(error_code::bad_config, "{}: {} free, {} taken without any cache", options.config.string(),
                 human_bytes(*free), human_bytes(static_cast<std::uint64_t>(taken)));
+  if (options.most_cache_bytes > 0) left = std::min(left, static_cast<double>(options.most_cache_bytes));
   backend.blocks = made->blocks_ =
       static_cast<std::uint32_t>(left / static_cast<double>(backend.block_bytes));
   auto opened = ops::cuda::open(backend);
@@ -125,7 +126,7 @@ void subject::spread_blocks(std::size_t batch, std::size_t context) {
 }
 
 result<double> subject::run_decode(std::size_t batch, std::size_t context, std::size_t warm,
-                                   std::size_t steps) {
+                                   std::size_t steps, std::vector<double>* each) {
   const std::size_t all = warm + steps;
   const bool states = model_->state_bytes() != 0;
   const auto requests = greedy(batch);
@@ -140,7 +141,7 @@ result<double> subject::run_decode(std::size_t batch, std::size_t context, std::
     lists.tables.emplace_back(tables_[s]);
     on_device_->assume(static_cast<std::uint32_t>(s), static_cast<std::uint32_t>(context - all));
   }
-  clock::time_point start;
+  clock::time_point start, last;
   for (std::size_t i = 0; i < all; ++i) {
     if (auto taken = model_->enqueue(lists.batch(states), requests, {}); !taken) return fail(taken.error());
     lists.sources.resize(batch);
@@ -149,6 +150,8 @@ result<double> subject::run_decode(std::size_t batch, std::size_t context, std::
     if (i == 0) continue;
     if (auto done = model_->collect(chosen, {}); !done) return fail(done.error());
     if (i == warm) start = clock::now();
+    if (each != nullptr && i > 1) each->push_back(since(last));
+    last = clock::now();
   }
   if (auto done = model_->collect(chosen, {}); !done) return fail(done.error());
   return since(start) / static_cast<double>(steps);
@@ -239,6 +242,32 @@ result<timing> subject::prefill(std::size_t tokens) {
   auto counts = on_device_->count_experts(lists.batch(model_->state_bytes() != 0));
   if (!counts) return fail(counts.error());
   out.chosen = average({*counts});
+  return out;
+}
+
+result<std::vector<double>> subject::step_times(std::size_t batch, std::size_t context, std::size_t steps) {
+  if (tables_.size() != batch) spread_blocks(batch, context);
+  std::vector<double> each;
+  if (auto ran = run_decode(batch, context, 1, steps, &each); !ran) return fail(ran.error());
+  return each;
+}
+
+result<std::vector<float>> subject::logits() {
+  constexpr std::int32_t count = 16;
+  step_lists lists;
+  for (std::int32_t i = 0; i < count; ++i) {
+    lists.tokens.push_back(i + 1);
+    lists.positions.push_back(i);
+  }
+  lists.rows.push_back(count);
+  lists.slots.push_back(0);
+  lists.wanted.push_back(count - 1);
+  std::vector<std::uint32_t> table((count + model_->block_tokens() - 1) / model_->block_tokens());
+  std::iota(table.begin(), table.end(), 0u);
+  lists.tables.emplace_back(table);
+  if (auto ran = model_->run(lists.batch(model_->state_bytes() != 0)); !ran) return fail(ran.error());
+  std::vector<float> out(program_->facts()->vocabulary());
+  model_->read_logits(out);
   return out;
 }
 

@@ -23,6 +23,7 @@ struct subject_options {
   std::uint32_t step_tokens = 8192;  // of prefill
   std::uint32_t sequences = 64;      // at most
   std::uint64_t seed = 1;
+  std::uint64_t most_cache_bytes = 0;  // 0 = what weights, states and steps leave
 };
 
 struct timing {
@@ -53,9 +54,16 @@ class subject {
   result<std::vector<activity>> trace_decode(std::size_t batch, std::size_t context, std::size_t steps);
   result<std::vector<activity>> trace_prefill(std::size_t tokens);
 
+  // Seconds between the results of steps that follow each other.
+  result<std::vector<double>> step_times(std::size_t batch, std::size_t context, std::size_t steps);
+  // Behind a prompt of a few tokens, always the same.
+  result<std::vector<float>> logits();
+  ops::model& model() { return *model_; }
+
  private:
   explicit subject(program::verified_program program) : program_(std::move(program)) {}
-  result<double> run_decode(std::size_t batch, std::size_t context, std::size_t warm, std::size_t steps);
+  result<double> run_decode(std::size_t batch, std::size_t context, std::size_t warm, std::size_t steps,
+                            std::vector<double>* each = nullptr);
   result<double> run_prefill(std::size_t tokens);
   std::vector<double> average(const std::vector<std::vector<std::uint32_t>>& counts) const;
   void spread_blocks(std::size_t batch, std::size_t context);

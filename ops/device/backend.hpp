@@ -2,8 +2,8 @@
 // the same build as the executor, that exports `troupe_open_backend`. docs/notation.md names the letters: T
 // tokens of the step, S sequences, R logit rows, V vocabulary.
 //
-// Threads: one thread at a time calls into a backend's models (the executor's). Another one may load a model and destroy one that
-// is not used any more, while steps of others run (the executor's loader).
+// Threads: one thread at a time calls into a backend's models (the executor's). Another one may load a model, destroy one that
+// is not used any more, and let one sleep or wake, while steps of others run (the executor's loader).
 #pragma once
 
 #include <algorithm>
@@ -67,6 +67,14 @@ struct probe_request {
   std::vector<float> values;  // filled: [T or R, ...] row-major
 };
 
+// What model::sleep() or wake() has moved.
+struct rest_report {
+  std::uint64_t device_bytes = 0;  // that the device got back, or gave again
+  std::uint64_t host_bytes = 0;    // copied over the link: what sleep() keeps, what wake() has brought back
+  // Of wake(): the copy that nobody needs any more. With the last reference its memory is given back, which takes a while.
+  std::shared_ptr<void> spent;
+};
+
 // A Program compiled for this device with its weights bound. Destroyed before its backend.
 //
 // Steps come in two ways, which one caller does not mix: run(), then what is to be known of it; or enqueue() and collect(), where the
@@ -101,6 +109,17 @@ class model {
                                std::span<const score_request> scores);
   // Waits for the oldest step that is not collected and tells what was chosen; sizes as in its enqueue(). Error: the device failed.
   virtual result<void> collect(std::span<sampled_token> samples, std::span<sampled_token> scores);
+
+  // Copies the weights to host memory and gives the device's memory back; its addresses stay, and with them all that points there. Until
+  // wake() it takes no step; it may be destroyed. No step of it is uncollected. Any thread (one at a time), while others of the backend
+  // compute. Errors: unsupported (its weights are the files' mapping: destroying and loading costs no copy), no_room (for the copy in
+  // host memory, with what is there), internal (the device). It is awake then, as before.
+  virtual result<rest_report> sleep() {
+    return fail(error_code::unsupported, "its weights are a mapping of its files");
+  }
+  // The same way back; then it is as it was, but for the state of sequences. Errors: no_room (others have the device's memory: it sleeps
+  // on), internal (the device: it is of no further use).
+  virtual result<rest_report> wake() { return fail(error_code::internal, "it does not sleep"); }
 
  private:
   // Of the two functions above, on a backend that has only run().

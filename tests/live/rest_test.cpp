@@ -10,6 +10,8 @@ TEST_F(Live, SleepsAndWakesWithTheSameTokens) {
   const auto expected = run(50);
   const auto asleep = server.sleep("fox");
   EXPECT_GT(asleep.bytes_freed, 0u);
+  EXPECT_THAT(joined(asleep.report),
+              HasSubstr("no copy in host memory: its weights are a mapping of its files"));
   EXPECT_EQ(asleep.info.new_generation, 1u);
   EXPECT_EQ(fox().state, "asleep");
   EXPECT_EQ(fox().weight_bytes, 0u);
@@ -18,7 +20,9 @@ TEST_F(Live, SleepsAndWakesWithTheSameTokens) {
   EXPECT_EQ(why.code(), error_code::unavailable);
   EXPECT_THAT(why.what(), HasSubstr("asleep"));
   EXPECT_EQ(refusal([&] { server.swap("fox", version("reordered")); }).code(), error_code::conflict);
-  EXPECT_EQ(server.wake("fox").info.state, "done");
+  const auto awake = server.wake("fox");
+  EXPECT_EQ(awake.info.state, "done");
+  EXPECT_THAT(joined(awake.report), HasSubstr("loaded from its files"));
   EXPECT_EQ(fox().state, "ready");
   EXPECT_EQ(run(50), expected);
   EXPECT_EQ(refusal([&] { server.wake("fox"); }).code(), error_code::conflict);

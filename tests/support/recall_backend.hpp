@@ -80,6 +80,8 @@ struct recall_options {
   std::function<bool(std::uint64_t state)>
       gives_non_finite;                              // logits behind this digest are broken; empty = never
   std::function<void(const ops::step_batch&)> sees;  // each batch; may be empty
+  std::uint64_t copy_bytes = 0;  // that its models keep in host memory while they sleep; 0 = they keep none
+  std::function<bool()> no_room_to_wake;  // others have the device's memory; empty = never
 };
 
 class recall_model final : public ops::model {
@@ -96,6 +98,7 @@ class recall_model final : public ops::model {
   bool overlaps() const override { return options_.overlaps; }
 
   result<void> run(const ops::step_batch& batch, std::span<ops::probe_request>) override {
+    if (asleep_) return fail(error_code::internal, "a step of a model that sleeps");
     if (options_.sees) options_.sees(batch);
     if (options_.fails && options_.fails()) return fail(error_code::internal, "the device was told to fail");
     std::vector<std::uint64_t> states(batch.tokens.size());
@@ -142,6 +145,19 @@ class recall_model final : public ops::model {
 
   void read_logits(std::span<float> out) override { std::fill(out.begin(), out.end(), 0.0f); }
 
+  result<ops::rest_report> sleep() override {
+    if (options_.copy_bytes == 0) return ops::model::sleep();
+    asleep_ = true;
+    return ops::rest_report{weight_bytes(), options_.copy_bytes, {}};
+  }
+  result<ops::rest_report> wake() override {
+    if (!asleep_) return ops::model::wake();
+    if (options_.no_room_to_wake && options_.no_room_to_wake())
+      return fail(error_code::no_room, "others have the device's memory");
+    asleep_ = false;
+    return ops::rest_report{weight_bytes(), options_.copy_bytes, {}};
+  }
+
  private:
   std::uint64_t& slot(std::span<const std::uint32_t> table, std::uint32_t position) {
     return slots_.at(std::size_t{table[position / options_.block_tokens]} * options_.block_tokens +
@@ -156,6 +172,7 @@ class recall_model final : public ops::model {
   std::vector<std::uint64_t> slots_;
   std::vector<std::uint64_t> states_;
   std::vector<std::uint64_t> logit_states_;
+  bool asleep_ = false;
 };
 
 class recall_backend final : public ops::backend {

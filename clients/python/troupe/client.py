@@ -220,7 +220,7 @@ class Client:
         return self._operate(requests.simple("Rollback", model, {"deadline_ms": deadline_ms}, _operating(options)))
 
     def sleep(self, model: str, *, deadline_ms: int = 0, **options) -> Operated:
-        """Takes no new requests, lets the open ones end, gives the weights' memory back."""
+        """Takes no new requests, lets the open ones end, gives the device's memory back until wake()."""
         return self._operate(requests.simple("Sleep", model, {"deadline_ms": deadline_ms}, _operating(options)))
 
     def drain(self, model: str, *, deadline_ms: int = 0, **options) -> Operated:

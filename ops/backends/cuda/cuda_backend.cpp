@@ -7,7 +7,7 @@
 #include "ops/backends/cuda/cuda_model.hpp"
 #include "ops/backends/cuda/cuda_program.hpp"
 #include "ops/backends/cuda/device.hpp"
-#include "ops/backends/cuda/status.hpp"
+#include "ops/backends/cuda/side_stream.hpp"
 #include "ops/device/room.hpp"
 
 namespace troupe::ops::cuda {
@@ -43,7 +43,10 @@ class cuda_backend final : public backend {
     if (auto fits = check_place(*program, bound, store->bytes(), *compiled, options); !fits)
       return fail(std::move(fits.error()));
     const auto start = std::chrono::steady_clock::now();
-    if (auto loaded = store->load(device_->stream, options.progress); !loaded)
+    // Not that of the steps: other models launch theirs meanwhile, and capture graphs of them.
+    auto stream = side_stream::open();
+    if (!stream) return fail(std::move(stream.error()));
+    if (auto loaded = store->load(stream->get(), options.progress); !loaded)
       return fail(std::move(loaded.error()));
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (options.tell)
@@ -73,7 +76,7 @@ class cuda_backend final : public backend {
                            const cuda_program& compiled, const load_options& options) const {
     const auto free = free_bytes();
     if (!free) return fail(free.error());
-    constexpr std::uint64_t node = 4096, reserve = std::uint64_t{256} << 20;
+    constexpr std::uint64_t node = 4096;
     room_plan plan;
     plan.device = *free + device_->pool.bytes();
     plan.weights = weights;
@@ -81,7 +84,7 @@ class cuda_backend final : public backend {
     plan.states = std::uint64_t{options.state_slots} * compiled.state_floats * sizeof(float);
     plan.activations = cuda_model::step_bytes(compiled, options, device_->blocks);
     plan.graphs = 2 * node * compiled.ops.size() * buckets_up_to(options.state_slots);
-    plan.reserve = reserve;
+    plan.reserve = driver_reserve;
     if (options.tell) options.tell("memory: " + plan_text(plan));
     room_choices less;
     less.token_bytes = compiled.kv_numbers * sizeof(__nv_bfloat16);

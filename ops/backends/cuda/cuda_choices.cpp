@@ -45,9 +45,9 @@ choice_lists lay_out(const choice_room& room, char* base) {
 }
 
 // Keeps what is there if it is enough; else twice as much as wanted. Behind what the device is still at.
-result<void> ensure(device_memory& memory, std::size_t bytes, std::string_view what, cudaStream_t stream) {
+result<void> ensure(device_memory& memory, std::size_t bytes, std::string_view what, device& on) {
   if (memory.bytes() >= bytes) return {};
-  if (auto done = ok(cudaStreamSynchronize(stream), "a step"); !done) return done;
+  if (auto done = on.wait(); !done) return done;
   memory = {};
   auto taken = device_memory::take(bytes * 2, what);
   if (!taken) return fail(std::move(taken.error()));
@@ -78,13 +78,12 @@ result<void> cuda_model::reserve_choices(std::size_t requests) {
   const std::size_t list_bytes = requests * (sizeof(device_request) + listed * sizeof(history_entry));
   const std::size_t out_bytes =
       round_up(requests * sizeof(device_choice)) + requests * alternatives * sizeof(device_alternative);
-  const auto stream = device_->stream;
   for (auto done :
-       {ensure(lists_, list_bytes / 2, "lists of the choices", stream),
-        ensure(scratch_, requests * program_.vocabulary * sizeof(float) / 2, "rows of the choices", stream),
-        ensure(choices_, out_bytes / 2, "choices", stream),
-        ensure(tokens_[0], requests * sizeof(std::int32_t), "chosen tokens", stream),
-        ensure(tokens_[1], requests * sizeof(std::int32_t), "chosen tokens", stream)})
+       {ensure(lists_, list_bytes / 2, "lists of the choices", *device_),
+        ensure(scratch_, requests * program_.vocabulary * sizeof(float) / 2, "rows of the choices", *device_),
+        ensure(choices_, out_bytes / 2, "choices", *device_),
+        ensure(tokens_[0], requests * sizeof(std::int32_t), "chosen tokens", *device_),
+        ensure(tokens_[1], requests * sizeof(std::int32_t), "chosen tokens", *device_)})
     if (!done) return done;
   for (auto& one : ring_) {
     if (auto done = ensure_pinned(one.inputs, (at_.input_bytes + 1) / 2); !done) return done;
@@ -152,12 +151,12 @@ result<void> cuda_model::launch_choices(std::span<const sample_request> samples,
 
   const auto room = choice_room{count, biases_.size(), histories_.size(), bans_.size(), scratch_rows_, top};
   for (auto done :
-       {ensure(lists_, lay_out(room, nullptr).bytes, "lists of the choices", stream),
+       {ensure(lists_, lay_out(room, nullptr).bytes, "lists of the choices", *device_),
         ensure(scratch_, room.scratch_rows * program_.vocabulary * sizeof(float), "rows of the choices",
-               stream),
+               *device_),
         ensure(choices_, round_up(count * sizeof(device_choice)) + count * top * sizeof(device_alternative),
-               "choices", stream),
-        ensure(tokens_[1 - parity_], count * sizeof(std::int32_t), "chosen tokens", stream)})
+               "choices", *device_),
+        ensure(tokens_[1 - parity_], count * sizeof(std::int32_t), "chosen tokens", *device_)})
     if (!done) return done;
   slot& own = ring_[next_slot_];
   if (auto done = ok(cudaEventSynchronize(own.done), "a step"); !done) return done;

@@ -31,7 +31,7 @@ cuda_model::cuda_model(std::shared_ptr<device> on, program::verified_program sou
 }
 
 cuda_model::~cuda_model() {
-  cudaStreamSynchronize(device_->stream);
+  (void)device_->wait();
   drop_graphs();
   for (auto& one : ring_)
     if (one.done != nullptr) cudaEventDestroy(one.done);
@@ -57,11 +57,12 @@ result<void> cuda_model::prepare(const load_options& options) {
     if (auto done = ok(cudaEventCreateWithFlags(&one.done, cudaEventDisableTiming), "cudaEventCreate"); !done)
       return done;
   state_stride_ = (program_.state_floats + 15) / 16 * 16;
-  if (state_stride_ > 0)
-    if (auto done = take(states_, std::uint64_t{state_slots_} * state_stride_ * sizeof(float),
-                         "scheduler.max_sequences: states");
-        !done)
-      return done;
+  if (state_stride_ > 0) {
+    auto states = reserved_range::take(std::uint64_t{state_slots_} * state_stride_ * sizeof(float),
+                                       "scheduler.max_sequences: states");
+    if (!states) return fail(std::move(states.error()));
+    states_ = std::move(*states);
+  }
   std::vector<float> all;
   for (const auto& table : program_.rope_tables) {
     frequency_starts_.push_back(all.size());
@@ -83,16 +84,21 @@ void cuda_model::drop_graphs() {
   graphs_.clear();
 }
 
+std::size_t cuda_model::graphs() const {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(graphs_, [](const auto& one) { return one.second.graph != nullptr; }));
+}
+
 result<void> cuda_model::grow(const step_capacity& wanted) {
   if (held_.holds(wanted) && held_.rows != 0) return {};
-  if (auto done = ok(cudaStreamSynchronize(device_->stream), "a step"); !done) return done;
+  if (auto done = device_->wait(); !done) return done;
   drop_graphs();
   const std::size_t before = held_.sequences;
   step_capacity next = held_;
   next.include(wanted);
   buffers_ = {};
   held_ = {};
-  auto memory = device_memory::take(at_.lay_out(nullptr, program_, next), "memory of the steps");
+  auto memory = reserved_range::take(at_.lay_out(nullptr, program_, next), "memory of the steps");
   if (!memory) return fail(std::move(memory.error()));
   buffers_ = std::move(*memory);
   held_ = next;

@@ -13,6 +13,7 @@
 
 #include "ops/backends/cuda/cuda_program.hpp"
 #include "ops/backends/cuda/device.hpp"
+#include "ops/backends/cuda/host_copy.hpp"
 #include "ops/backends/cuda/step_image.hpp"
 #include "ops/backends/cuda/step_memory.hpp"
 #include "ops/device/backend.hpp"
@@ -44,6 +45,8 @@ class cuda_model final : public model {
   result<void> enqueue(const step_batch& batch, std::span<const sample_request> samples,
                        std::span<const score_request> scores) override;
   result<void> collect(std::span<sampled_token> samples, std::span<sampled_token> scores) override;
+  result<rest_report> sleep() override;
+  result<rest_report> wake() override;
 
   // For measurements. Runs a step and tells, for each router of the Program, how many experts its rows chose.
   result<std::vector<std::uint32_t>> count_experts(const step_batch& batch);
@@ -51,6 +54,8 @@ class cuda_model final : public model {
   void assume(std::uint32_t state_slot, std::uint32_t position);
   // Graphs are captured anew.
   void drop_graphs();
+  // Captured so far.
+  std::size_t graphs() const;
   device& on() const { return *device_; }
 
  private:
@@ -86,6 +91,8 @@ class cuda_model final : public model {
   device_request describe(const sample_request& r);
   result<void> finish(std::span<sampled_token> samples, std::span<sampled_token> scores, slot& from);
   result<void> keep_failure(result<void> done);
+  result<void> check_awake() const;
+  void give_back();
 
   std::shared_ptr<device> device_;
   program::verified_program source_;
@@ -95,14 +102,14 @@ class cuda_model final : public model {
   step_check check_;
   std::uint32_t state_slots_ = 0;
 
-  device_memory states_;  // [slots][stride] floats
+  reserved_range states_;  // [slots][stride] floats
   std::size_t state_stride_ = 0;
   device_memory state_tables_;  // [states] pointers, starts, then [states][S] pointers
   device_memory frequencies_;   // of all rope tables
   std::vector<std::size_t> frequency_starts_;
 
   step_capacity held_;
-  device_memory buffers_;    // inputs, angles, arena, workspace
+  reserved_range buffers_;   // inputs, angles, arena, workspace
   step_memory at_;           // in buffers_
   device_memory lists_;      // of the choices: requests, biases, histories, bans
   device_memory scratch_;    // rows of logits that rules change
@@ -136,7 +143,8 @@ class cuda_model final : public model {
 
   std::array<slot, slots> ring_;
   std::size_t next_slot_ = 0, oldest_ = 0, in_flight_ = 0;
-  std::string failure_;  // of the device: all further steps fail with it
+  std::string failure_;              // of the device: all further steps fail with it
+  std::unique_ptr<host_copy> copy_;  // of the weights, while it sleeps
 };
 
 }  // namespace troupe::ops::cuda

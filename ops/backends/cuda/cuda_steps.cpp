@@ -1,6 +1,7 @@
 // A step: inputs, launches, probes; and the two ways in which steps come.
 #include <algorithm>
 #include <cassert>
+#include <mutex>
 
 #include "ops/backends/cuda/cuda_model.hpp"
 #include "ops/backends/cuda/prepare.hpp"
@@ -68,6 +69,7 @@ result<void> cuda_model::launch_bucket(std::size_t bucket) {
   logits_ = own.logits = f.arena + offsets_[program_.logits];
   // The first time as it is: libraries load what they need.
   if (++own.uses == 1) return launch_ops(f);
+  std::unique_lock capturing(device_->capturing);
   if (auto done =
           ok(cudaStreamBeginCapture(f.stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
       !done)
@@ -75,6 +77,7 @@ result<void> cuda_model::launch_bucket(std::size_t bucket) {
   auto launched = launch_ops(f);
   cudaGraph_t graph = nullptr;
   auto ended = ok(cudaStreamEndCapture(f.stream, &graph), "cudaStreamEndCapture");
+  capturing.unlock();
   if (launched && ended) ended = ok(cudaGraphInstantiate(&own.graph, graph, 0), "cudaGraphInstantiate");
   if (graph != nullptr) cudaGraphDestroy(graph);
   if (!launched) return launched;
@@ -195,7 +198,7 @@ void cuda_model::assume(std::uint32_t state_slot, std::uint32_t position) {
 }
 
 result<void> cuda_model::run(const step_batch& batch, std::span<probe_request> probes) {
-  if (!failure_.empty()) return fail(error_code::internal, "{}", failure_);
+  if (auto able = check_awake(); !able) return able;
   if (auto done = launch_step(batch, probes); !done) return done;
   return keep_failure(ok(cudaStreamSynchronize(device_->stream), "a step"));
 }
@@ -209,7 +212,7 @@ void cuda_model::read_logits(std::span<float> out) {
 
 result<void> cuda_model::enqueue(const step_batch& batch, std::span<const sample_request> samples,
                                  std::span<const score_request> scores) {
-  if (!failure_.empty()) return fail(error_code::internal, "{}", failure_);
+  if (auto able = check_awake(); !able) return able;
   if (in_flight_ == 2)
     return fail(error_code::internal, "step: two are on their way already, and none was collected");
   if (auto done = launch_step(batch, {}); !done) return done;

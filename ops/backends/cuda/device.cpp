@@ -12,6 +12,11 @@ device::~device() {
   }
 }
 
+result<void> device::wait() {
+  const std::lock_guard lock(capturing);
+  return ok(cudaStreamSynchronize(stream), "a step");
+}
+
 result<std::shared_ptr<device>> device::open(std::uint32_t blocks, std::uint64_t block_bytes) {
   int count = 0;
   if (const auto status = cudaGetDeviceCount(&count); status != cudaSuccess || count == 0) {
@@ -41,10 +46,9 @@ result<std::shared_ptr<device>> device::open(std::uint32_t blocks, std::uint64_t
   made->blocks = blocks;
   made->block_bytes = block_bytes;
   const std::uint64_t wanted = blocks * block_bytes;
-  auto pool = reserved_range::reserve(wanted, "cache.memory");
+  auto pool = reserved_range::take(wanted, "cache.memory");
   if (!pool) return fail(std::move(pool.error()));
   made->pool = std::move(*pool);
-  if (auto mapped = made->pool.map(wanted); !mapped) return fail(std::move(mapped.error()));
   return made;
 }
 

@@ -85,6 +85,7 @@ reserved_range& reserved_range::operator=(reserved_range&& other) noexcept {
   std::swap(page_, other.page_);
   std::swap(handle_, other.handle_);
   std::swap(mapped_, other.mapped_);
+  std::swap(last_mapped_, other.last_mapped_);
   std::swap(what_, other.what_);
   return *this;
 }
@@ -119,10 +120,17 @@ result<reserved_range> reserved_range::reserve(std::uint64_t bytes, std::string_
   return made;
 }
 
+result<reserved_range> reserved_range::take(std::uint64_t bytes, std::string_view what) {
+  auto made = reserve(bytes, what);
+  if (!made) return made;
+  if (auto mapped = made->map(bytes); !mapped) return fail(std::move(mapped.error()));
+  return made;
+}
+
 result<void> reserved_range::map(std::uint64_t bytes) {
   unmap();
+  if (bytes == 0) return {};
   const std::uint64_t wanted_bytes = (bytes + page_ - 1) / page_ * page_;
-  if (wanted_bytes == 0) return {};
   const auto wanted = properties();
   CUmemGenericAllocationHandle handle = 0;
   if (const auto status = driver().create(&handle, wanted_bytes, &wanted, 0); status != CUDA_SUCCESS) {
@@ -144,7 +152,7 @@ result<void> reserved_range::map(std::uint64_t bytes) {
                 text_of(status));
   }
   handle_ = handle;
-  mapped_ = wanted_bytes;
+  mapped_ = last_mapped_ = wanted_bytes;
   return {};
 }
 

@@ -10,6 +10,9 @@
 
 namespace troupe::ops::cuda {
 
+// What a plan leaves free on a device for what the driver takes by itself.
+inline constexpr std::uint64_t driver_reserve = std::uint64_t{256} << 20;
+
 // Bytes of the current device that nobody has.
 result<std::uint64_t> free_bytes();
 
@@ -24,16 +27,25 @@ class reserved_range {
 
   // Reserves addresses for that many bytes; no memory yet. Error: bad_config (no such addresses), unsupported (the device cannot).
   static result<reserved_range> reserve(std::uint64_t bytes, std::string_view what);
+  // With memory behind all of it.
+  static result<reserved_range> take(std::uint64_t bytes, std::string_view what);
   // Puts memory behind the first `bytes` of the range. Error: bad_config, with what is free.
   result<void> map(std::uint64_t bytes);
   // Gives the memory back; the addresses stay. Whoever uses them has finished.
   void unmap();
+  // Other memory behind what had some before unmap(). Error: as map().
+  result<void> map_again() { return map(last_mapped_); }
 
   char* data() const { return reinterpret_cast<char*>(address_); }
-  std::uint64_t bytes() const { return mapped_; }  // with memory behind them
+  template <class T>
+  T* as() const {
+    return reinterpret_cast<T*>(address_);
+  }
+  std::uint64_t bytes() const { return mapped_; }            // with memory behind them
+  std::uint64_t last_bytes() const { return last_mapped_; }  // that had memory behind them last
 
  private:
-  std::uint64_t address_ = 0, reserved_ = 0, mapped_ = 0, page_ = 0;
+  std::uint64_t address_ = 0, reserved_ = 0, mapped_ = 0, last_mapped_ = 0, page_ = 0;
   unsigned long long handle_ = 0;
   std::string_view what_;
 };

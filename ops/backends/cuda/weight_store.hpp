@@ -43,6 +43,9 @@ class weight_store {
   // run on the device. Returns when all is there. Errors: bad_config (no memory), internal.
   result<void> load(cudaStream_t stream, const progress& tell);
 
+  // For sleep: the memory goes and comes, the addresses stay. What stood there comes back from a copy.
+  reserved_range& range() { return range_; }
+
  private:
   enum class form { bf16, int8, f32, stored };
   struct place {

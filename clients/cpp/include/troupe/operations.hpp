@@ -108,7 +108,8 @@ class operations {
   // On probation: takes it back. Else: back to the version before the last commit.
   operated rollback(const std::string& model, milliseconds deadline = milliseconds(0),
                     const operation_options& how = {}) const;
-  // No new requests; the open ones end, or are ended at the deadline. sleep() gives the weights' memory back, too.
+  // No new requests; the open ones end, or are ended at the deadline. sleep() gives the device's memory back, too:
+  // the weights wait in host memory for wake(), or in their files.
   operated sleep(const std::string& model, milliseconds deadline = milliseconds(0),
                  const operation_options& how = {}) const;
   operated drain(const std::string& model, milliseconds deadline = milliseconds(0),
