@@ -98,14 +98,14 @@ TEST_F(BadCandidate, WithoutRoomIsRefused) {
   // A sparse shard of more than any memory.
   std::ofstream(folder / "model.safetensors", std::ios::trunc) << "";
   const std::string head =
-      R"({"x":{"dtype":"BF16","shape":[35184372088832],"data_offsets":[0,70368744177664]}})";
+      R"({"x":{"dtype":"BF16","shape":[4398046511104],"data_offsets":[0,8796093022208]}})";
   std::ofstream out(folder / "model.safetensors", std::ios::binary);
   const std::uint64_t bytes = head.size();
   out.write(reinterpret_cast<const char*>(&bytes), sizeof bytes);
   out << head;
   out.close();
   std::error_code problem;
-  fs::resize_file(folder / "model.safetensors", 8 + bytes + 70368744177664ULL, problem);
+  fs::resize_file(folder / "model.safetensors", 8 + bytes + 8796093022208ULL, problem);
   if (problem) GTEST_SKIP() << "this file system has no files that large: " << problem.message();
   expect_deploy_refused(folder, error_code::no_room, "of memory are available");
 }
