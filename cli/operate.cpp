@@ -271,7 +271,9 @@ void add_how(CLI::App* command, const std::shared_ptr<operate_command>& c) {
   command
       ->add_option("--expected-generation", c->expected_generation,
                    "Only if the model is of that generation; 0 = only if it is not served")
-      ->check(CLI::NonNegativeNumber);
+      ->check([](const std::string& text) {
+        return text.starts_with("-") ? fmt::format("\"{}\": generations count from 0", text) : std::string();
+      });
   command->add_flag("--dry-run", c->dry_run, "Only look, and say what would happen");
   command->add_flag("--queue", c->queue,
                     "Wait behind another operation on the model instead of being refused");

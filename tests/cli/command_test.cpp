@@ -160,6 +160,8 @@ TEST(Command, OperationsSayWhatIsWrongWithTheirOptions) {
   expect_error(run_troupe({"unload"}), 2, "model is required");
   expect_error(run_troupe({"unload", "fox", "--deadline", "soon"}), 2, "\"soon\" is no duration");
   expect_error(run_troupe({"load", "x", "--expected-generation", "new"}), 2, "--expected-generation");
+  expect_error(run_troupe({"load", "x", "--expected-generation=-3"}), 2, "generations count from 0");
+  expect_error(run_troupe({"swap", "fox", "x.so", "--verify", "inf"}), 2, "--verify");
   expect_error(run_troupe({"swap", "fox"}), 2, "module is required");
   expect_error(run_troupe({"swap", "fox", "x.so", "--move", "jump"}), 2,
                "none of automatic, carry, recompute, finish");
